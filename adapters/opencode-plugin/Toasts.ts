@@ -1,0 +1,58 @@
+/** Toasts and log lines on their way to the host: in the background, bounded, never in anybody's way. */
+import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
+import { Cause, Effect, Layer, Logger, Queue } from "effect"
+import { Notifier, type Toast } from "../../src/host/Notifier.ts"
+
+/** How long a toast stays, in ms. */
+const shownFor = { info: 4_000, success: 5_000, warning: 10_000, error: 10_000 }
+
+const sendTimeout = "5 seconds"
+
+/** Shows toasts one after the other. When more than 50 wait, the oldest are dropped. */
+export const layer = (client: OpencodeClient, enabled: boolean): Layer.Layer<Notifier> =>
+  Layer.effect(
+    Notifier,
+    Effect.gen(function*() {
+      if (!enabled) return Notifier.of({ show: () => Effect.void })
+      const waiting = yield* Queue.sliding<Toast>(50)
+      yield* Queue.take(waiting).pipe(
+        Effect.flatMap((toast) =>
+          Effect.tryPromise((signal) =>
+            client.tui.showToast({ ...toast, duration: shownFor[toast.variant] }, { signal })
+          )
+        ),
+        Effect.timeout(sendTimeout),
+        Effect.catchCause((cause) => Effect.logDebug("a toast could not be shown", cause)),
+        Effect.forever,
+        Effect.forkScoped
+      )
+      return Notifier.of({ show: (toast) => Effect.asVoid(Queue.offer(waiting, toast)) })
+    })
+  )
+
+const levels = { Fatal: "error", Error: "error", Warn: "warn", Info: "info", Debug: "debug", Trace: "debug" } as const
+
+/** Log lines go to the host's log: the terminal belongs to its user interface. */
+export const layerLogger = (client: OpencodeClient): Layer.Layer<never> =>
+  Logger.layer([
+    Effect.gen(function*() {
+      const waiting = yield* Queue.sliding<{ readonly level: "error" | "warn" | "info" | "debug"; readonly message: string }>(200)
+      yield* Queue.take(waiting).pipe(
+        Effect.flatMap((line) =>
+          Effect.tryPromise((signal) => client.app.log({ service: "orchestrator", ...line }, { signal }))
+        ),
+        Effect.timeout(sendTimeout),
+        Effect.ignore, // a log that cannot be written has nowhere to say so
+        Effect.forever,
+        Effect.forkScoped
+      )
+      return Logger.make<unknown, void>(({ cause, logLevel, message }) => {
+        const level = logLevel in levels ? levels[logLevel as keyof typeof levels] : "debug" // "All" and "None" carry no lines
+        const words = (Array.isArray(message) ? message : [message]).map((part) =>
+          part instanceof Error ? part.message : Cause.isCause(part) ? Cause.pretty(part) : String(part)
+        )
+        const why = cause.reasons.length > 0 ? [Cause.pretty(cause)] : []
+        Queue.offerUnsafe(waiting, { level, message: [...words, ...why].join(" ") })
+      })
+    })
+  ])

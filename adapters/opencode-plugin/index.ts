@@ -1,0 +1,4 @@
+/** The entry that OpenCode loads. Every export of it would be taken for a plugin, so there is one only. */
+import { server } from "./plugin.ts"
+
+export default { id: "opencode-orchestrator", server }

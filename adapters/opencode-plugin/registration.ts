@@ -1,0 +1,79 @@
+/** What the plugin adds to the host's config: agents with their rights, commands. Whatever the user set stays in force. */
+import { type AgentDefinition, combine, endOfRole, type Permission } from "../../src/domain/Agent.ts"
+import type { ConfigValues } from "../../src/Config.ts"
+import { commander, commands, team } from "../../src/agents/team.ts"
+
+type Permissions = Readonly<Record<string, Permission>>
+
+/** The part of the host's config that is changed, as the host hands it over. */
+export interface HostConfig {
+  agent?: Record<string, Record<string, unknown> | undefined>
+  command?: Record<string, unknown>
+  permission?: unknown
+  default_agent?: string
+}
+
+/** Changes the host's config in place, which is how the host takes additions. */
+export const register = (host: HostConfig, config: ConfigValues, toolNames: ReadonlyArray<string>): void => {
+  const users = readPermissions(host.permission)
+  host.agent = { ...host.agent }
+  for (const definition of team) host.agent[definition.name] = agentConfig(definition, users, host.agent[definition.name])
+  host.command = {
+    ...Object.fromEntries(commands.map(({ agent, description, name, template }) => [
+      name,
+      { description, template, ...(agent === undefined ? {} : { agent }) }
+    ])),
+    ...host.command
+  }
+  // The user's own agents stay as they are: they are not shown tools they never asked for.
+  const hidden = toolNames.filter((name) => !(name in users))
+  host.permission = { ...users, ...Object.fromEntries(hidden.map((name) => [name, "deny"])) }
+  if (config.commanderByDefault) host.default_agent = commander
+}
+
+/** An agent of ours as the host's config writes it, under what the user set for it. */
+const agentConfig = (definition: AgentDefinition, users: Permissions, own: Record<string, unknown> = {}) => {
+  const { permission, ...rest } = own
+  return {
+    description: definition.description,
+    mode: definition.mode,
+    prompt: definition.prompt,
+    ...rest,
+    permission: agentPermissions(definition.rights, users, readPermissions(permission))
+  }
+}
+
+/**
+ * First everything is denied, then the role is allowed as far as the user's general settings allow it; after the mark
+ * of the role's end comes what the user set for this agent. The host reads them in this order, and the last one decides.
+ */
+const agentPermissions = (rights: Permissions, users: Permissions, own: Permissions): Permissions => {
+  const role = Object.entries(rights).flatMap(([name, right]): ReadonlyArray<[string, Permission]> =>
+    name in own ? [] : [[name, combine(right, users[name] ?? users["*"])]]
+  )
+  const overrides = Object.entries(own).map(([name, value]): [string, Permission] => [
+    name,
+    typeof value === "string" ? value : { ...patterns(rights[name]), ...value }
+  ])
+  return { "*": "deny", ...Object.fromEntries(role), [endOfRole.permission]: endOfRole.action, ...Object.fromEntries(overrides) }
+}
+
+const patterns = (permission: Permission | undefined) =>
+  permission === undefined ? {} : typeof permission === "string" ? { "*": permission } : permission
+
+const isAction = (value: unknown): value is "allow" | "deny" | "ask" =>
+  value === "allow" || value === "deny" || value === "ask"
+
+/** A `permission` setting in its long form. What is not one of its forms is left for the host to complain about. */
+const readPermissions = (value: unknown): Permissions => {
+  if (isAction(value)) return { "*": value }
+  if (typeof value !== "object" || value === null) return {}
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, setting]: [string, unknown]): ReadonlyArray<[string, Permission]> => {
+      if (isAction(setting)) return [[name, setting]]
+      if (typeof setting !== "object" || setting === null) return []
+      const entries = Object.entries(setting).filter((entry): entry is [string, "allow" | "deny" | "ask"] => isAction(entry[1]))
+      return [[name, Object.fromEntries(entries)]]
+    })
+  )
+}

@@ -1,0 +1,191 @@
+/** SessionClient over `@opencode-ai/sdk`, for a server that is reached over HTTP and for the one a plugin lives in. */
+import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
+import { Deferred, Effect, Layer, PubSub, Schedule, Schema, Stream } from "effect"
+import type { HostEvent, SessionId } from "../../src/domain/Session.ts"
+import {
+  type HostError,
+  HostRefused,
+  HostUnavailable,
+  MalformedAnswer,
+  SessionClient,
+  SessionNotFound
+} from "../../src/host/SessionClient.ts"
+import * as Wire from "./wire.ts"
+
+/** The host's routes answer within milliseconds; one that takes this long is not going to. */
+const answerTimeout = "30 seconds"
+
+interface Answer {
+  readonly data?: unknown
+  readonly error?: unknown
+  readonly response?: { readonly status: number }
+}
+
+/** Builds the port on a client of the SDK and a source of events. */
+export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): SessionClient["Service"] => {
+  const ask = Effect.fnUntraced(function*<T, E>(
+    operation: string,
+    schema: Schema.Codec<T, E>,
+    request: (options: { readonly signal: AbortSignal }) => Promise<Answer>
+  ): Effect.fn.Return<T, HostError> {
+    const answer = yield* Effect.tryPromise({
+      try: (signal) => request({ signal }),
+      catch: (cause) => new HostUnavailable({ operation, detail: detail(cause) })
+    }).pipe(Effect.timeoutOrElse({
+      duration: answerTimeout,
+      orElse: () => Effect.fail(new HostUnavailable({ operation, detail: `no answer within ${answerTimeout}` }))
+    }))
+    const status = answer.response?.status
+    if (status === undefined) return yield* new HostUnavailable({ operation, detail: detail(answer.error) })
+    if (status >= 400) return yield* new HostRefused({ operation, status, detail: detail(answer.error) })
+    return yield* Schema.decodeUnknownEffect(schema)(answer.data).pipe(
+      Effect.mapError((error) => new MalformedAnswer({ operation, detail: error.message }))
+    )
+  })
+
+  /** For routes below `/session/:id`: 404 means that the session is not there. */
+  const orNotFound = (session: SessionId) => <A>(effect: Effect.Effect<A, HostError>) =>
+    Effect.catchTag(
+      effect,
+      "HostRefused",
+      (error): Effect.Effect<never, HostRefused | SessionNotFound> =>
+        Effect.fail(error.status === 404 ? new SessionNotFound({ session }) : error)
+    )
+
+  const orElse404 = <A>(value: A) => (effect: Effect.Effect<A, HostError>) =>
+    Effect.catchIf(effect, (error) => error._tag === "HostRefused" && error.status === 404, () => Effect.succeed(value))
+
+  return {
+    create: ({ agent, metadata, parent, permission, title }) =>
+      ask("create a session", Wire.WireSession, (options) =>
+        client.session.create({
+          title,
+          ...(parent === undefined ? {} : { parentID: parent }),
+          ...(agent === undefined ? {} : { agent }),
+          ...(permission === undefined ? {} : { permission: [...permission] }),
+          ...(metadata === undefined ? {} : { metadata: { ...metadata } })
+        }, options)).pipe(Effect.map(Wire.toSession)),
+    get: (session) =>
+      ask("read a session", Wire.WireSession, (options) => client.session.get({ sessionID: session }, options)).pipe(
+        Effect.map(Wire.toSession),
+        orNotFound(session)
+      ),
+    children: (session) =>
+      ask(
+        "list child sessions",
+        Schema.Array(Wire.WireSession),
+        (options) => client.session.children({ sessionID: session }, options)
+      ).pipe(Effect.map((all) => all.map(Wire.toSession)), orNotFound(session)),
+    prompt: ({ agent, id, metadata, model, noReply, session, synthetic, text }) =>
+      ask("prompt a session", Schema.Unknown, (options) =>
+        client.session.promptAsync({
+          sessionID: session,
+          messageID: id,
+          ...(agent === undefined ? {} : { agent }),
+          ...(model === undefined ? {} : { model: { providerID: model.provider, modelID: model.model } }),
+          ...(noReply === undefined ? {} : { noReply }),
+          parts: [{
+            // Sent again under the same ids, the message stays as it is; without a part id its text would double.
+            id: id.replace(/^msg_/, "prt_"),
+            type: "text",
+            text,
+            ...(synthetic === undefined ? {} : { synthetic }),
+            ...(metadata === undefined ? {} : { metadata: { ...metadata } })
+          }]
+        }, options)).pipe(Effect.asVoid, orNotFound(session)),
+    messages: (session, limit) =>
+      ask(
+        "read messages",
+        Schema.Array(Wire.WireMessage),
+        (options) => client.session.messages({ sessionID: session, limit }, options)
+      ).pipe(Effect.map((all) => all.map(Wire.toMessage)), orNotFound(session)),
+    hasMessage: (session, message) =>
+      ask(
+        "look for a message",
+        Wire.WireMessage,
+        (options) => client.session.message({ sessionID: session, messageID: message }, options)
+      ).pipe(Effect.as(true), orElse404(false)),
+    statuses: ask("read session states", Wire.WireStatuses, (options) => client.session.status({}, options)).pipe(
+      Effect.map(Wire.toStatuses)
+    ),
+    abort: (session) =>
+      ask("abort a session", Schema.Unknown, (options) => client.session.abort({ sessionID: session }, options)).pipe(
+        Effect.asVoid,
+        orElse404<void>(undefined)
+      ),
+    delete: (session) =>
+      ask("delete a session", Schema.Unknown, (options) => client.session.delete({ sessionID: session }, options)).pipe(
+        Effect.asVoid,
+        orElse404<void>(undefined)
+      ),
+    events,
+    agents: ask("list agents", Wire.WireAgents, (options) => client.app.agents({}, options)).pipe(
+      Effect.map(Wire.toAgents)
+    ),
+    models: ask("list models", Wire.WireProviders, (options) => client.config.providers({}, options)).pipe(
+      Effect.map(({ providers }) =>
+        providers.flatMap(({ id, models }) => Object.keys(models).map((model) => ({ provider: id, model })))
+      )
+    ),
+    replyPermission: (id, reply) =>
+      ask(
+        "answer a permission request",
+        Schema.Unknown,
+        (options) => client.permission.reply({ requestID: id, reply }, options)
+      ).pipe(Effect.asVoid),
+    replyQuestion: (id, answers) =>
+      ask("answer a question", Schema.Unknown, (options) =>
+        answers === undefined
+          ? client.question.reject({ requestID: id }, options)
+          : client.question.reply({ requestID: id, answers: answers.map((labels) => [...labels]) }, options)).pipe(
+          Effect.asVoid
+        )
+  }
+}
+
+/** Events that wait for a reader; beyond that the oldest are dropped, and the poll finds what they told. */
+export const eventBuffer = 10_000
+
+/** A server reached over HTTP. Subscribed to its events when built; reconnects by itself. */
+export const layer = (options: { readonly url: string; readonly directory: string }): Layer.Layer<SessionClient> =>
+  Layer.effect(
+    SessionClient,
+    Effect.gen(function*() {
+      const client = createOpencodeClient({ baseUrl: options.url, directory: options.directory })
+      const hub = yield* PubSub.sliding<HostEvent>(eventBuffer)
+      const connected = yield* Deferred.make<void>()
+      const listen = Effect.gen(function*() {
+        const signal = yield* Effect.abortSignal
+        const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
+        yield* Stream.fromAsyncIterable<unknown, unknown>(stream, (cause) => cause).pipe(
+          Stream.runForEach((raw) =>
+            Effect.gen(function*() {
+              yield* Deferred.succeed(connected, undefined)
+              const event = Wire.toEvent(raw)
+              if (event !== undefined) yield* PubSub.publish(hub, event)
+            })
+          )
+        )
+      }).pipe(
+        Effect.scoped,
+        Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
+        Effect.repeat(Schedule.spaced("500 millis"))
+      )
+      yield* Effect.forkScoped(listen)
+      yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+      return make(client, Stream.fromPubSub(hub))
+    })
+  )
+
+const detail = (error: unknown): string => {
+  if (error instanceof Error) return error.message
+  const decoded = Schema.decodeUnknownOption(ErrorBody)(error)
+  if (decoded._tag === "None") return typeof error === "string" && error !== "" ? error : "no reason given"
+  return decoded.value.data?.message ?? decoded.value.message ?? decoded.value.name ?? "no reason given"
+}
+
+const ErrorBody = Schema.Struct({
+  name: Schema.optionalKey(Schema.String),
+  message: Schema.optionalKey(Schema.String),
+  data: Schema.optionalKey(Schema.Struct({ message: Schema.optionalKey(Schema.String) }))
+})

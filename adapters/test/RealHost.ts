@@ -1,0 +1,168 @@
+/**
+ * The real OpenCode server, started for a test, a benchmark or the demo: its own HOME and folders, loopback only,
+ * a scripted model as its provider, stopped with the scope.
+ */
+import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
+import { Effect, FileSystem, Path, Queue, Ref, Schema, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { fileURLToPath } from "node:url"
+import { ScriptedModel } from "./ScriptedModel.ts"
+
+export class HostDidNotStart extends Schema.TaggedError<HostDidNotStart>()("HostDidNotStart", {
+  output: Schema.String
+}) {
+  override get message() {
+    return `opencode serve ended before it was listening. Its output:\n${this.output}`
+  }
+}
+
+export interface RealHostOptions {
+  /** Values for the host's `plugin` setting, for example `["file:///clone"]`. */
+  readonly plugin?: ReadonlyArray<string | readonly [string, unknown]>
+  /** Merged over the host config that the harness writes. */
+  readonly config?: Record<string, unknown>
+  /** An existing project folder; without it a fresh git project is made. */
+  readonly directory?: string
+  /** An existing HOME, to start again where another server stopped. */
+  readonly home?: string
+  readonly env?: Record<string, string>
+}
+
+export interface RealHost {
+  readonly url: string
+  readonly client: OpencodeClient
+  readonly directory: string
+  readonly home: string
+  readonly pid: number
+  /** What the server printed, oldest first. */
+  readonly output: Effect.Effect<ReadonlyArray<string>>
+  readonly kill: (signal: "SIGTERM" | "SIGKILL") => Effect.Effect<void>
+}
+
+/** The provider/model name under which the scripted model is configured. */
+export const scriptedModel = "scripted/model"
+
+/** The version of the host that the project develops against. */
+const hostVersion = "1.18.33"
+
+const binary = fileURLToPath(new URL("../../node_modules/.bin/opencode", import.meta.url))
+
+/** A fresh git project with one commit, removed with the scope. */
+export const makeProject = Effect.fn("RealHost.makeProject")(function*(files: Record<string, string> = {}) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const directory = yield* fs.realPath(yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-project-" }))
+  for (const [name, content] of Object.entries({ "README.md": "# A project\n", ...files })) {
+    yield* fs.makeDirectory(path.dirname(path.join(directory, name)), { recursive: true })
+    yield* fs.writeFileString(path.join(directory, name), content)
+  }
+  const git = (...args: ReadonlyArray<string>) =>
+    spawner.string(ChildProcess.make("git", [
+      "-c",
+      "user.name=test",
+      "-c",
+      "user.email=test@localhost",
+      "-c",
+      "init.defaultBranch=main",
+      ...args
+    ], { cwd: directory }))
+  yield* git("init", "--quiet")
+  yield* git("add", ".")
+  yield* git("commit", "--quiet", "-m", "start")
+  return directory
+})
+
+/**
+ * With any plugin configured, the host installs its plugin types from the npm registry into each config folder that it
+ * finds without them, which takes 4 to 20 s. These files tell it that they are there.
+ */
+const skipInstall = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const dependencies = { "@opencode-ai/plugin": hostVersion }
+  yield* fs.makeDirectory(path.join(folder, "node_modules"), { recursive: true })
+  yield* fs.writeFileString(path.join(folder, "package.json"), JSON.stringify({ dependencies }))
+  yield* fs.writeFileString(
+    path.join(folder, "package-lock.json"),
+    JSON.stringify({ lockfileVersion: 3, packages: { "": { dependencies } } })
+  )
+})
+
+/** Starts `opencode serve` and waits until it listens. Stopped (SIGTERM, then SIGKILL after 2 s) with the scope. */
+export const startHost = Effect.fn("RealHost.start")(function*(options: RealHostOptions = {}) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const model = yield* ScriptedModel
+  const directory = options.directory ?? (yield* makeProject())
+  const home = options.home ?? (yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" }))
+  yield* skipInstall(path.join(home, "config", "opencode"))
+  const config = {
+    share: "disabled",
+    autoupdate: false,
+    model: scriptedModel,
+    small_model: scriptedModel,
+    plugin: options.plugin ?? [],
+    provider: {
+      scripted: {
+        npm: "@ai-sdk/openai-compatible",
+        name: "Scripted",
+        options: { baseURL: model.url, apiKey: "none" },
+        models: {
+          model: { name: "Scripted model", limit: { context: 200_000, output: 8_000 }, cost: { input: 1, output: 2 } },
+          other: { name: "Another scripted model", limit: { context: 200_000, output: 8_000 } }
+        }
+      }
+    },
+    ...options.config
+  }
+  const handle = yield* spawner.spawn(ChildProcess.make(binary, ["serve", "--port", "0", "--hostname", "127.0.0.1"], {
+    cwd: directory,
+    env: {
+      PATH: process.env["PATH"] ?? "/usr/bin:/bin",
+      HOME: home,
+      XDG_CONFIG_HOME: path.join(home, "config"),
+      XDG_DATA_HOME: path.join(home, "data"),
+      XDG_CACHE_HOME: path.join(home, "cache"),
+      XDG_STATE_HOME: path.join(home, "state"),
+      OPENCODE_DISABLE_AUTOUPDATE: "1",
+      OPENCODE_DISABLE_MODELS_FETCH: "1",
+      OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
+      OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
+      OPENCODE_CONFIG_CONTENT: JSON.stringify(config),
+      ...options.env
+    },
+    forceKillAfter: "2 seconds"
+  }))
+  const output = yield* Ref.make<ReadonlyArray<string>>([])
+  const lines = yield* Queue.sliding<string>(1_000)
+  yield* Stream.decodeText(handle.all).pipe(
+    Stream.splitLines,
+    Stream.runForEach((line) =>
+      Ref.update(output, (all) => [...all.slice(-999), line]).pipe(Effect.andThen(Queue.offer(lines, line)))
+    ),
+    Effect.ensuring(Queue.offer(lines, "")),
+    Effect.forkScoped
+  )
+  const url = yield* Effect.gen(function*() {
+    while (true) {
+      const line = yield* Queue.take(lines)
+      const match = /listening on (http:\S+)/.exec(line)
+      if (match?.[1] !== undefined) return match[1]
+      if (!(yield* handle.isRunning)) {
+        return yield* new HostDidNotStart({ output: (yield* Ref.get(output)).join("\n") })
+      }
+    }
+  })
+  const host: RealHost = {
+    url,
+    client: createOpencodeClient({ baseUrl: url, directory }),
+    directory,
+    home,
+    pid: Number(handle.pid),
+    output: Ref.get(output),
+    kill: (signal) => handle.kill({ killSignal: signal }).pipe(Effect.ignore)
+  }
+  return host
+})

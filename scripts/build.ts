@@ -1,0 +1,37 @@
+/** Builds `dist/`: the plugin and the command line as one file each, the library with its types, the config's schema. */
+import { execFileSync } from "node:child_process"
+import { rmSync, writeFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { Schema } from "effect"
+import { rolldown } from "rolldown"
+import { ConfigSchema } from "../src/Config.ts"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+process.chdir(root)
+rmSync("dist", { recursive: true, force: true })
+
+const bundle = async (input: string, file: string, banner = "") => {
+  const build = await rolldown({
+    input,
+    platform: "node",
+    // The UMD build of jsonc-parser cannot be bundled; its "module" build can.
+    resolve: { mainFields: ["module", "main"] },
+    external: ["opencode-ai"]
+  })
+  await build.write({ file, format: "esm", minify: true, codeSplitting: false, banner })
+  await build.close()
+}
+
+await bundle("adapters/opencode-plugin/index.ts", "dist/plugin.js")
+await bundle("adapters/node-cli/main.ts", "dist/cli.js", "#!/usr/bin/env node")
+execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" })
+
+const document = Schema.toJsonSchemaDocument(ConfigSchema)
+writeFileSync(
+  "dist/config.schema.json",
+  JSON.stringify({ $schema: "https://json-schema.org/draft/2020-12/schema", ...document.schema, $defs: document.definitions }, null, 2) + "\n"
+)
+
+// A plugin that cannot be imported is skipped by the host without a word, so find out here.
+const plugin: { readonly default?: { readonly server?: unknown } } = await import(new URL("../dist/plugin.js", import.meta.url).href)
+if (typeof plugin.default?.server !== "function") throw new Error("dist/plugin.js does not export a plugin")

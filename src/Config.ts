@@ -1,0 +1,135 @@
+/** Every tunable of the orchestrator: one schema with defaults and units. Its JSON Schema is generated from it. */
+import { Context, Duration, Effect, Layer, Option, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
+
+const field = <T, E>(schema: Schema.Codec<T, E>, value: E, description: string) =>
+  schema.annotate({ description }).pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
+
+const count = (minimum: number, maximum: number) => {
+  const message = `a whole number from ${minimum} to ${maximum}`
+  // Number, not Finite: Finite would put its own words before ours. isInt refuses NaN and infinity.
+  return Schema.Number.annotate({ message }).check(
+    Schema.isInt({ message }),
+    Schema.isBetween({ minimum, maximum }, { message })
+  )
+}
+
+const parseTime = (value: number | string): Option.Option<Duration.Duration> =>
+  typeof value === "number" ? Option.some(Duration.millis(value)) : Duration.fromInput(value as Duration.Input) // checked by fromInput itself
+
+const timeMessage = "milliseconds above zero, or a text such as \"3 seconds\" or \"60 minutes\""
+
+const Time = Schema.Union([Schema.Finite, Schema.String]).annotate({ message: timeMessage }).check(
+  Schema.makeFilter((value) =>
+    Option.exists(parseTime(value), (time) => Duration.isFinite(time) && Duration.toMillis(time) > 0) || timeMessage
+  )
+).pipe(Schema.decodeTo(
+  Schema.Duration,
+  SchemaTransformation.transform({
+    decode: (value: number | string) => Option.getOrThrow(parseTime(value)),
+    encode: (time): number | string => Duration.toMillis(time)
+  })
+))
+
+const Flag = Schema.Boolean.annotate({ message: "true or false" })
+
+const limit = count(1, 1_000)
+const limits = Schema.Record(Schema.String, limit).annotate({ message: "an object of names and whole numbers" })
+const group = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
+  Schema.Struct(fields).annotate({ message: "an object" })
+
+export const ConfigSchema = group({
+  concurrency: field(
+    group({
+      total: field(limit, 50, "Child sessions that run at once, all together."),
+      agent: field(limit, 10, "Child sessions that run at once for each agent that `agents` does not name."),
+      agents: field(limits, {}, "Limits by agent, for example {\"Builder\": 4}."),
+      models: field(limits, {}, "Limits by model, for example {\"anthropic/claude-sonnet-4-5\": 5}."),
+      providers: field(limits, {}, "Limits by provider, for example {\"anthropic\": 8}.")
+    }),
+    {},
+    "How much runs at once. A task needs room in every limit that applies to it."
+  ),
+  pollInterval: field(Time, "1 second", "How often the host is asked for the states of all sessions while tasks run."),
+  stabilityWait: field(
+    Time,
+    "3 seconds",
+    "How long a child must be idle without a finished turn before it is resumed."
+  ),
+  startTimeout: field(Time, "60 seconds", "How long the host may take to begin a turn it has accepted."),
+  taskTimeLimit: field(Time, "60 minutes", "The longest a task may take, from its slot to its end."),
+  maxRuns: field(count(1, 10), 2, "Attempts at one task, the first included."),
+  maxDepth: field(count(1, 10), 3, "How deep tasks may delegate in turn; 1 means that only the root session may."),
+  noticeMaxWait: field(Time, "60 seconds", "How long an ended task may wait for the others before its parent is told."),
+  noticeResultChars: field(
+    count(200, 1_000_000),
+    4_000,
+    "A result of up to this many characters is told whole, a longer one by its beginning."
+  ),
+  noticesPerParent: field(count(1, 10_000), 100, "Results told in one notice; older ones are named in it by id."),
+  retention: field(
+    group({
+      completed: field(Time, "30 minutes", "How long a completed task stays at hand before it is archived."),
+      failed: field(Time, "10 minutes", "The same for a task that ended in any other way."),
+      sessions: field(Time, "10 minutes", "How long a child session is kept after its end."),
+      tasks: field(count(10, 100_000), 1_000, "Tasks kept at hand; the oldest settled ones are archived first.")
+    }),
+    {},
+    "How long things are kept."
+  ),
+  continuations: field(
+    count(0, 100),
+    5,
+    "How often in a row a Commander that stops early is told to go on, without a tool call in between."
+  ),
+  commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
+  toasts: field(Flag, true, "Shows short messages in the host's user interface.")
+}).annotate({ title: "OpenCode Orchestrator" })
+
+export type ConfigValues = typeof ConfigSchema.Type
+
+/** The values in force. */
+export class Config extends Context.Service<Config, ConfigValues>()("orchestrator/Config") {
+  static readonly layer = (values: ConfigValues) => Layer.succeed(this, values)
+}
+
+export const defaults: ConfigValues = Schema.decodeSync(ConfigSchema)({})
+
+/**
+ * Reads settings from outside. A value that does not fit is left out, so that its default holds, and is named in
+ * `problems`: one sentence each, with the path, what is accepted, and what is used instead.
+ */
+export const readConfig = (
+  input: unknown,
+  source: string
+): { readonly values: ConfigValues; readonly problems: ReadonlyArray<string> } => {
+  const problems: Array<string> = []
+  let rest: unknown = input
+  while (true) {
+    const decoded = Schema.decodeUnknownResult(ConfigSchema, { errors: "all", onExcessProperty: "error" })(rest)
+    if (Result.isSuccess(decoded)) return { values: decoded.success, problems }
+    const issues = SchemaIssue.makeFormatterStandardSchemaV1()(decoded.failure.issue).issues
+    for (const issue of issues) {
+      const path = (issue.path ?? []).map((key) => String(typeof key === "object" ? key.key : key))
+      problems.push(describeProblem(path, issue.message, source))
+      rest = path.length === 0 ? {} : without(rest, path)
+    }
+  }
+}
+
+const describeProblem = (path: ReadonlyArray<string>, message: string, source: string): string => {
+  if (path.length === 0) return `${source}: expected an object of settings; the defaults are used.`
+  return message === "Expected no excess property"
+    ? `${source}: there is no setting ${path.join(".")}; it is ignored.`
+    : `${source}: ${path.join(".")} must be ${message}; the default is used.`
+}
+
+const without = (value: unknown, path: ReadonlyArray<string>): unknown => {
+  const [key, ...below] = path
+  if (key === undefined || typeof value !== "object" || value === null) return {}
+  return Object.fromEntries(
+    Object.entries(value).flatMap(([name, inner]): ReadonlyArray<[string, unknown]> => {
+      if (name !== key) return [[name, inner]]
+      return below.length === 0 ? [] : [[name, without(inner, below)]]
+    })
+  )
+}

@@ -1,0 +1,55 @@
+/** The whole core as one Layer, open on its ports: SessionClient and Notifier. */
+import { Context, Effect, Layer, Stream } from "effect"
+import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
+import type { Notifier } from "./host/Notifier.ts"
+import { SessionClient } from "./host/SessionClient.ts"
+import { Ids } from "./Ids.ts"
+import { MissionLoop } from "./mission/MissionLoop.ts"
+import { Completion } from "./tasks/Completion.ts"
+import { Concurrency } from "./tasks/Concurrency.ts"
+import { Notices } from "./tasks/Notices.ts"
+import { TaskCleaner } from "./tasks/TaskCleaner.ts"
+import { TaskManager } from "./tasks/TaskManager.ts"
+import { TaskPoller } from "./tasks/TaskPoller.ts"
+import { TaskStore } from "./tasks/TaskStore.ts"
+import { makeTaskTools } from "./tools/taskTools.ts"
+import type { Tool } from "./tools/Tool.ts"
+
+export class Orchestrator extends Context.Service<Orchestrator, {
+  /** The tools for the host to offer, by the names that agents know. */
+  readonly tools: ReadonlyArray<Tool>
+}>()("orchestrator/Orchestrator") {
+  static readonly layer = (
+    config: ConfigValues
+  ): Layer.Layer<
+    Orchestrator | TaskManager | MissionLoop | TaskStore | Concurrency | Notices | Config,
+    never,
+    SessionClient | Notifier
+  > => {
+    const state = Layer.mergeAll(TaskStore.layerMemory, Concurrency.layer, Completion.layer, Ids.layer)
+    const tasks = TaskManager.layer.pipe(Layer.provideMerge(Notices.layer), Layer.provideMerge(state))
+    return Layer.effect(Orchestrator, makeOrchestrator).pipe(
+      Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
+      Layer.provideMerge(tasks),
+      Layer.provideMerge(ConfigService.layer(config))
+    )
+  }
+}
+
+const makeOrchestrator = Effect.gen(function*() {
+  const client = yield* SessionClient
+  const manager = yield* TaskManager
+  const missions = yield* MissionLoop
+  const tools = yield* makeTaskTools
+
+  // Tasks first: a mission is reviewed only when its tasks know of the same event.
+  yield* client.events.pipe(
+    Stream.runForEach((event) =>
+      Effect.andThen(manager.observe(event), missions.observe(event)).pipe(
+        Effect.catchCause((cause) => Effect.logError(`the event ${event.type} could not be handled`, cause))
+      )
+    ),
+    Effect.forkScoped({ startImmediately: true })
+  )
+  return Orchestrator.of({ tools })
+})

@@ -1,0 +1,142 @@
+/** What the orchestrator knows of a host's sessions: ids, messages, states, events; and how to read a turn from them. */
+import { Schema } from "effect"
+
+export const SessionId = Schema.NonEmptyString.pipe(Schema.brand("SessionId"))
+export type SessionId = typeof SessionId.Type
+
+/** Sorts by time of creation, like every message id of the host. */
+export const MessageId = Schema.NonEmptyString.pipe(Schema.brand("MessageId"))
+export type MessageId = typeof MessageId.Type
+
+export const ModelRef = Schema.Struct({ provider: Schema.String, model: Schema.String })
+export type ModelRef = typeof ModelRef.Type
+
+/** Written as `provider/model`, the way the host's own config names models. */
+export const formatModel = (ref: ModelRef): string => `${ref.provider}/${ref.model}`
+
+/** Tokens of the model's own count; cost in the currency of the provider's price list (US dollars). */
+export const Usage = Schema.Struct({
+  input: Schema.Finite,
+  output: Schema.Finite,
+  reasoning: Schema.Finite,
+  cacheRead: Schema.Finite,
+  cacheWrite: Schema.Finite,
+  cost: Schema.Finite
+})
+export type Usage = typeof Usage.Type
+
+export const noUsage: Usage = { input: 0, output: 0, reasoning: 0, cacheRead: 0, cacheWrite: 0, cost: 0 }
+
+/** All tokens that were paid for, cached reads included. */
+export const totalTokens = (usage: Usage): number =>
+  usage.input + usage.output + usage.reasoning + usage.cacheRead + usage.cacheWrite
+
+/** One permission rule of the host: the last rule that matches decides. */
+export const Rule = Schema.Struct({
+  permission: Schema.String,
+  pattern: Schema.String,
+  action: Schema.Literals(["allow", "deny", "ask"])
+})
+export type Rule = typeof Rule.Type
+
+export interface Session {
+  readonly id: SessionId
+  readonly parent: SessionId | undefined
+  readonly title: string
+  /** The agent and the model of the newest prompt. */
+  readonly agent: string | undefined
+  readonly model: ModelRef | undefined
+  /** The rules given at creation; they come after the agent's own. */
+  readonly permission: ReadonlyArray<Rule>
+  readonly metadata: Readonly<Record<string, unknown>>
+  readonly usage: Usage
+}
+
+/** Why a turn ended badly, in the host's terms and the provider's words. */
+export interface TurnError {
+  readonly name: string
+  readonly message: string
+  readonly status?: number
+}
+
+export const isAbort = (error: TurnError): boolean => error.name === "MessageAbortedError"
+
+export type MessagePart =
+  | { readonly type: "text"; readonly text: string; readonly metadata: Readonly<Record<string, unknown>> }
+  | { readonly type: "tool"; readonly tool: string; readonly status: string }
+  | { readonly type: "other" }
+
+export type Message =
+  | { readonly role: "user"; readonly id: MessageId; readonly parts: ReadonlyArray<MessagePart> }
+  | {
+    readonly role: "assistant"
+    readonly id: MessageId
+    readonly completed: boolean
+    /** Why the model stopped: `stop`, `length`, `tool-calls`, …; absent while it runs. */
+    readonly finish: string | undefined
+    readonly error: TurnError | undefined
+    readonly parts: ReadonlyArray<MessagePart>
+  }
+
+/** What the host says of a session that is not idle. */
+export type SessionStatus =
+  | { readonly type: "busy" }
+  | { readonly type: "retry"; readonly attempt: number; readonly message: string; readonly next: number }
+
+/** The host's events that the orchestrator acts on; all others are skipped by the adapter. */
+export type HostEvent =
+  | { readonly type: "status"; readonly session: SessionId; readonly status: SessionStatus }
+  | { readonly type: "idle"; readonly session: SessionId }
+  | { readonly type: "error"; readonly session: SessionId; readonly error: TurnError }
+  | { readonly type: "deleted"; readonly session: SessionId }
+  | { readonly type: "usage"; readonly session: SessionId; readonly usage: Usage }
+  | { readonly type: "tool"; readonly session: SessionId; readonly tool: string; readonly status: string }
+  | { readonly type: "permission"; readonly session: SessionId; readonly id: string; readonly permission: string }
+  | { readonly type: "question"; readonly session: SessionId; readonly id: string }
+
+/** The state of the turn that a prompt started. */
+export type Turn =
+  /** The host has not begun to answer. */
+  | { readonly state: "not started" }
+  /** An answer is there, but the model has not finished it, or it called tools, or a newer prompt waits. */
+  | { readonly state: "unfinished" }
+  | { readonly state: "finished"; readonly text: string }
+  | { readonly state: "failed"; readonly error: TurnError }
+
+/**
+ * Reads the turn that answers `prompt` from a session's newest messages, oldest first. Only an assistant message
+ * that the host has completed, with a finish that is not a tool call, is a finished turn.
+ */
+export const readTurn = (messages: ReadonlyArray<Message>, prompt: MessageId): Turn => {
+  const newest = messages.findLast((message) => message.role === "assistant" && message.id > prompt)
+  if (newest === undefined || newest.role !== "assistant") return { state: "not started" }
+  if (messages.some((message) => message.role === "user" && message.id > newest.id)) return { state: "unfinished" }
+  if (newest.error !== undefined) return { state: "failed", error: newest.error }
+  if (!newest.completed || newest.finish === undefined || newest.finish === "tool-calls") return { state: "unfinished" }
+  const text = messageText(newest)
+  return {
+    state: "finished",
+    text: newest.finish === "length" ? `${text}\n(cut off at the model's output limit)` : text
+  }
+}
+
+/** The text parts of a message, joined by blank lines. */
+export const messageText = (message: Message): string =>
+  message.parts.flatMap((part) => (part.type === "text" && part.text.trim() !== "" ? [part.text.trim()] : [])).join(
+    "\n\n"
+  )
+
+/**
+ * A message id for a prompt of our own, in the host's format: `msg_`, 12 hex digits of `ms * 4096 + counter` (the low
+ * 48 bits), 14 letters or digits. `random` gives numbers in [0, 1).
+ */
+export const makeMessageId = (ms: number, counter: number, random: () => number): MessageId => {
+  const time = BigInt.asUintN(48, BigInt(ms) * 4096n + BigInt(counter))
+  return MessageId.make(`msg_${time.toString(16).padStart(12, "0")}${randomText(14, random)}`)
+}
+
+const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+/** `length` lower-case letters and digits. */
+export const randomText = (length: number, random: () => number): string =>
+  Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")

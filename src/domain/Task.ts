@@ -1,0 +1,163 @@
+/** A task: one delegated piece of work, and the pure transitions of its life. */
+import { Schema } from "effect"
+import { MessageId, ModelRef, SessionId, Usage } from "./Session.ts"
+
+export const TaskId = Schema.NonEmptyString.pipe(Schema.brand("TaskId"))
+export type TaskId = typeof TaskId.Type
+
+export const endStates = ["completed", "failed", "cancelled", "timed_out"] as const
+export type EndState = (typeof endStates)[number]
+
+export const TaskState = Schema.Literals(["queued", "launching", "running", ...endStates])
+export type TaskState = typeof TaskState.Type
+
+const Millis = Schema.Int
+
+export const Task = Schema.Struct({
+  id: TaskId,
+  /** The root session of the mission that the task belongs to. */
+  mission: SessionId,
+  /** The session that delegated it and is told of its end. */
+  parent: SessionId,
+  agent: Schema.String,
+  model: Schema.optionalKey(ModelRef),
+  description: Schema.String,
+  prompt: Schema.String,
+  /** True: the parent is told by a notice. False: the parent's tool call waits and returns the result. */
+  background: Schema.Boolean,
+  /** 1 for a task delegated by a root session, one more for each delegation below it. */
+  depth: Schema.Int,
+  /** The current attempt, counted from 1. */
+  run: Schema.Int,
+  state: TaskState,
+  /** The child session; set from the start when the task goes on in the session of an earlier one. */
+  session: Schema.optionalKey(SessionId),
+  /** The message that started the current run. */
+  promptId: Schema.optionalKey(MessageId),
+  /** The child has ended its turn and waits for tasks of its own; it holds no slot meanwhile. */
+  waiting: Schema.Boolean,
+  createdAt: Millis,
+  startedAt: Schema.optionalKey(Millis),
+  endedAt: Schema.optionalKey(Millis),
+  /** When the host last reported anything of the child. */
+  activityAt: Millis,
+  /** The provider's words while the host retries by itself. */
+  retrying: Schema.optionalKey(Schema.String),
+  /** The child's final answer, whole. */
+  result: Schema.optionalKey(Schema.String),
+  /** Why it ended without one, in a sentence. */
+  reason: Schema.optionalKey(Schema.String),
+  usage: Usage,
+  /** The message that tells the parent; made and recorded before it is sent. */
+  notice: Schema.optionalKey(MessageId),
+  /** The parent has been told of the end, or will never be able to hear it. */
+  told: Schema.Boolean
+})
+export type Task = typeof Task.Type
+
+/** What can happen to a task. Events that belong to a run carry its number, so that news of an old run changes nothing. */
+export type TaskEvent =
+  | { readonly type: "launching"; readonly run: number }
+  | { readonly type: "created"; readonly run: number; readonly session: SessionId }
+  | { readonly type: "prompted"; readonly run: number; readonly promptId: MessageId }
+  | { readonly type: "resumed"; readonly run: number; readonly promptId: MessageId }
+  | { readonly type: "waiting"; readonly run: number; readonly waiting: boolean }
+  | { readonly type: "observed"; readonly usage?: Usage; readonly retrying?: string | undefined }
+  | { readonly type: "ended"; readonly run: number; readonly end: TaskEnd }
+  | { readonly type: "telling"; readonly notice: MessageId }
+  | { readonly type: "told" }
+
+export type TaskEnd =
+  | { readonly state: "completed"; readonly result: string }
+  | { readonly state: "failed" | "cancelled" | "timed_out"; readonly reason: string }
+
+export const isSettled = (task: Task): task is Task & { readonly state: EndState } =>
+  (endStates as ReadonlyArray<string>).includes(task.state) // widened: includes() takes only the elements' own type
+
+/** Ended, and its parent still has to hear of it. */
+export const isUntold = (task: Task): boolean => isSettled(task) && !task.told
+
+/** Decides the next state. Returns the same object when the event changes nothing: an old run, an end state, a repeat. */
+export const transition = (task: Task, event: TaskEvent, now: number): Task => {
+  switch (event.type) {
+    case "telling":
+      return isSettled(task) && !task.told && task.notice === undefined ? { ...task, notice: event.notice } : task
+    case "told":
+      return isSettled(task) && !task.told ? { ...task, told: true } : task
+    case "observed":
+      return observe(task, event, now)
+    default:
+      if (isSettled(task)) return task
+  }
+  if (event.type === "resumed") {
+    return task.state === "running" && event.run === task.run + 1
+      ? { ...task, run: event.run, promptId: event.promptId, waiting: false, activityAt: now }
+      : task
+  }
+  if (event.run !== task.run) return task
+  switch (event.type) {
+    case "launching":
+      return task.state === "queued" ? { ...task, state: "launching", activityAt: now } : task
+    case "created":
+      return task.state === "launching" && task.session === undefined ? { ...task, session: event.session } : task
+    case "prompted":
+      return task.state === "launching" && task.session !== undefined
+        ? { ...task, state: "running", promptId: event.promptId, startedAt: now, activityAt: now }
+        : task
+    case "waiting":
+      return task.state === "running" && task.waiting !== event.waiting
+        ? { ...task, waiting: event.waiting, activityAt: now }
+        : task
+    case "ended":
+      return end(task, event.end, now)
+  }
+}
+
+const end = (task: Task, outcome: TaskEnd, now: number): Task => {
+  if (outcome.state === "completed" && task.state !== "running") return task
+  const { retrying: _, ...rest } = task
+  return {
+    ...rest,
+    state: outcome.state,
+    waiting: false,
+    endedAt: now,
+    ...(outcome.state === "completed" ? { result: outcome.result } : { reason: outcome.reason })
+  }
+}
+
+const observe = (task: Task, event: Extract<TaskEvent, { type: "observed" }>, now: number): Task => {
+  const usage = event.usage ?? task.usage
+  if (isSettled(task)) return event.usage === undefined ? task : { ...task, usage }
+  const { retrying: _, ...rest } = task
+  return { ...rest, usage, activityAt: now, ...(event.retrying === undefined ? {} : { retrying: event.retrying }) }
+}
+
+/** Milliseconds from the start of the work (or from the order, before it started) to the end (or to now). */
+export const duration = (task: Task, now: number): number => (task.endedAt ?? now) - (task.startedAt ?? task.createdAt)
+
+/** A duration in words: `320 ms`, `12 s`, `3 min 4 s`, `2 h 5 min`. */
+export const formatDuration = (ms: number): string => {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))} ms`
+  const seconds = Math.round(ms / 1_000)
+  if (seconds < 60) return `${seconds} s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return seconds % 60 === 0 ? `${minutes} min` : `${minutes} min ${seconds % 60} s`
+  return minutes % 60 === 0 ? `${minutes / 60} h` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
+}
+
+const stateWords: Record<EndState, string> = {
+  completed: "completed",
+  failed: "failed",
+  cancelled: "was cancelled",
+  timed_out: "ran out of time"
+}
+
+/** The first line of every answer about an ended task: id, what became of it, agent, description, duration. */
+export const headline = (task: Task & { readonly state: EndState }, now: number): string =>
+  `${task.id} ${stateWords[task.state]} after ${
+    formatDuration(duration(task, now))
+  } · ${task.agent} · ${task.description}`
+
+/** What the task has to say for itself: its result, or why there is none. */
+export const outcome = (task: Task): string =>
+  task.state === "completed" ? (task.result?.trim() || "(no output)") : (task.reason ?? "No reason was recorded.")

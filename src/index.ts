@@ -1,0 +1,24 @@
+/** What users of the library import. */
+export { commander, commands, team, type UserCommand } from "./agents/team.ts"
+export { Config, ConfigSchema, type ConfigValues, defaults, readConfig } from "./Config.ts"
+export * from "./domain/Agent.ts"
+export * as Mission from "./domain/Mission.ts"
+export * from "./domain/Session.ts"
+export * as Task from "./domain/Task.ts"
+export { Notifier, presets, type Toast } from "./host/Notifier.ts"
+export * from "./host/SessionClient.ts"
+export { MissionLoop } from "./mission/MissionLoop.ts"
+export { Orchestrator } from "./Orchestrator.ts"
+export { Concurrency, type Slot, type SlotRequest } from "./tasks/Concurrency.ts"
+export {
+  CannotResume,
+  EmptyPrompt,
+  type LaunchError,
+  type Order,
+  TaskManager,
+  TooDeep,
+  UnknownAgent,
+  UnknownModel
+} from "./tasks/TaskManager.ts"
+export { TaskNotFound, TaskStore, TooManyTasks } from "./tasks/TaskStore.ts"
+export { type Caller, type Tool, ToolRefusal } from "./tools/Tool.ts"

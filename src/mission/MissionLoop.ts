@@ -1,0 +1,204 @@
+/** Keeps a mission going until it is done: what happens when the Commander falls silent, and when the user speaks or aborts. */
+import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule } from "effect"
+import { Config } from "../Config.ts"
+import * as Mission from "../domain/Mission.ts"
+import { type HostEvent, isAbort, type Message, messageText, type SessionId } from "../domain/Session.ts"
+import { isSettled, isUntold } from "../domain/Task.ts"
+import { Notifier, presets } from "../host/Notifier.ts"
+import { SessionClient } from "../host/SessionClient.ts"
+import { Ids } from "../Ids.ts"
+import { newestMessages } from "../tasks/Completion.ts"
+import { Notices } from "../tasks/Notices.ts"
+import { TaskManager } from "../tasks/TaskManager.ts"
+import { TaskStore } from "../tasks/TaskStore.ts"
+
+/** Sent to a Commander that stops early. */
+export const continueInstruction = [
+  "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
+  "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
+  "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
+  "If you cannot go on, say what stops you and write MISSION COMPLETE on a line of its own."
+].join("\n")
+
+/** Marks a prompt as the orchestrator's own. */
+export const continueMetadata = { orchestrator: "continue" }
+
+/** Missions remembered at once; the oldest that has ended is forgotten first. */
+const missionsKept = 1_000
+
+export class MissionLoop extends Context.Service<MissionLoop, {
+  /** The user spoke in a root session. To the Commander: the mission starts, or goes on. To another agent: it rests. */
+  readonly userSpoke: (session: SessionId, toCommander: boolean, text: string) => Effect.Effect<void>
+  /** Takes an event of the host. */
+  readonly observe: (event: HostEvent) => Effect.Effect<void>
+  readonly missions: Effect.Effect<ReadonlyArray<Mission.Mission>>
+}>()("orchestrator/mission/MissionLoop") {
+  static readonly layer = Layer.effect(
+    MissionLoop,
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const config = yield* Config
+      const ids = yield* Ids
+      const manager = yield* TaskManager
+      const notices = yield* Notices
+      const notifier = yield* Notifier
+      const store = yield* TaskStore
+      const missions = new Map<SessionId, Mission.Mission>()
+      const reviews = yield* FiberMap.make<SessionId>()
+      const background = yield* FiberSet.make()
+      /** When a mission's root session last showed life. */
+      const seenAt = new Map<SessionId, number>()
+      const touch = (root: SessionId) => Effect.map(Clock.currentTimeMillis, (now) => void seenAt.set(root, now))
+
+      const apply = Effect.fnUntraced(function*(root: SessionId, event: Mission.MissionEvent) {
+        const before = missions.get(root)
+        if (before === undefined) return false
+        const after = Mission.transition(before, event, yield* Clock.currentTimeMillis)
+        missions.set(root, after)
+        return after !== before
+      })
+
+      const forget = (root: SessionId) => {
+        missions.delete(root)
+        seenAt.delete(root)
+      }
+
+      const userSpoke = Effect.fn("MissionLoop.userSpoke")(function*(
+        session: SessionId,
+        toCommander: boolean,
+        text: string
+      ) {
+        yield* notices.wake(session)
+        yield* FiberMap.remove(reviews, session)
+        yield* touch(session)
+        if (!toCommander) {
+          yield* apply(session, { type: "ended", state: "stopped" })
+          return
+        }
+        const known = missions.get(session)
+        const startedAt = yield* Clock.currentTimeMillis
+        if (known === undefined) {
+          for (const mission of missions.values()) {
+            if (missions.size < missionsKept) break
+            if (mission.state !== "active") forget(mission.root)
+          }
+          missions.set(session, { root: session, goal: text, state: "active", startedAt, continuations: 0 })
+        } else {
+          yield* apply(session, { type: "spoke", goal: text })
+        }
+        if (known?.state !== "active") yield* notifier.show(presets.missionStarted(text))
+      })
+
+      /** Looks at a mission whose root session has become idle, and acts on it. */
+      const review = Effect.fnUntraced(function*(root: SessionId) {
+        const open = (yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))
+        if (open) return // their notice wakes the Commander
+        const answer = lastAnswer(yield* client.messages(root, newestMessages))
+        const mission = missions.get(root)
+        if (answer === undefined || mission === undefined) return
+        const now = yield* Clock.currentTimeMillis
+        switch (Mission.decide(mission, answer, config.continuations)) {
+          case "nothing":
+            return
+          case "complete":
+            yield* apply(root, { type: "ended", state: "complete" })
+            return yield* notifier.show(presets.missionComplete(now - mission.startedAt))
+          case "halt":
+            yield* apply(root, { type: "ended", state: "halted" })
+            return yield* notifier.show(presets.missionHalted(
+              `The Commander was told to go on ${config.continuations} times and did nothing.`
+            ))
+          case "continue": {
+            const target = yield* client.get(root)
+            yield* apply(root, { type: "continued" })
+            yield* touch(root)
+            yield* client.prompt({
+              session: root,
+              id: yield* ids.message,
+              text: continueInstruction,
+              agent: target.agent,
+              model: target.model,
+              metadata: continueMetadata,
+              synthetic: true
+            })
+          }
+        }
+      })
+
+      /** Reviews once at a time: an idle may come twice, and from the event as well as from the poll. */
+      const beginReview = (root: SessionId) =>
+        Effect.asVoid(FiberMap.run(
+          reviews,
+          root,
+          // Not while a notice is on its way: it is about to wake the Commander.
+          notices.quietly(root, review(root)).pipe(
+            Effect.catchCause((cause) => Effect.logWarning(`the mission in ${root} could not be reviewed`, cause))
+          ),
+          { onlyIfMissing: true }
+        ))
+
+      /** The safety net for a lost idle event. */
+      const poll = Effect.gen(function*() {
+        const now = yield* Clock.currentTimeMillis
+        const quiet = [...missions.values()].filter((mission) =>
+          mission.state === "active"
+          && now - (seenAt.get(mission.root) ?? now) >= Duration.toMillis(config.stabilityWait)
+        )
+        if (quiet.length === 0) return
+        const statuses = yield* client.statuses
+        for (const { root } of quiet) {
+          yield* statuses.has(root) ? touch(root) : beginReview(root)
+        }
+      })
+      yield* poll.pipe(
+        Effect.catchCause((cause) => Effect.logDebug("a poll of missions failed", cause)),
+        Effect.repeat(Schedule.spaced(config.pollInterval)),
+        Effect.forkScoped
+      )
+
+      const observe = Effect.fnUntraced(function*(event: HostEvent) {
+        const mission = missions.get(event.session)
+        if (mission?.state !== "active") return
+        const root = mission.root
+        yield* touch(root)
+        switch (event.type) {
+          case "idle":
+            return yield* beginReview(root)
+          case "tool":
+            yield* apply(root, { type: "worked" })
+            return
+          case "deleted":
+            return forget(root)
+          case "error": {
+            yield* FiberMap.remove(reviews, root)
+            if (!isAbort(event.error)) {
+              yield* apply(root, { type: "ended", state: "halted" })
+              return yield* notifier.show(presets.missionHalted(`The Commander's turn failed: ${event.error.message}.`))
+            }
+            yield* apply(root, { type: "ended", state: "stopped" })
+            yield* notices.hush(root)
+            yield* notifier.show(presets.missionStopped())
+            // Stopping children takes a while, and the next event must not wait.
+            yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
+            return
+          }
+        }
+      })
+
+      return MissionLoop.of({
+        userSpoke,
+        observe,
+        missions: Effect.sync(() => [...missions.values()])
+      })
+    })
+  )
+}
+
+/** The text of the newest answer, if the host has finished it; undefined while it has not, or when a newer prompt waits. */
+const lastAnswer = (messages: ReadonlyArray<Message>): string | undefined => {
+  const last = messages.at(-1)
+  if (last?.role !== "assistant" || !last.completed || last.error !== undefined || last.finish === "tool-calls") {
+    return undefined
+  }
+  return messageText(last)
+}

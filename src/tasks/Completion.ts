@@ -1,0 +1,140 @@
+/**
+ * Tells when a child's turn has ended, and how. Events and the poll only make it look; what it sees decides, so both
+ * come to the same answer and the first one to look settles it.
+ */
+import { Clock, Context, Duration, Effect, Layer, Queue, type Scope } from "effect"
+import { Config } from "../Config.ts"
+import {
+  type HostEvent,
+  type MessageId,
+  readTurn,
+  type SessionId,
+  type SessionStatus,
+  type TurnError
+} from "../domain/Session.ts"
+import { SessionClient } from "../host/SessionClient.ts"
+
+export type Outcome =
+  | { readonly type: "finished"; readonly text: string }
+  | { readonly type: "failed"; readonly error: TurnError }
+  /** The session was deleted. */
+  | { readonly type: "gone" }
+  /** Idle for the stability wait, without a finished turn. */
+  | { readonly type: "stalled"; readonly started: boolean }
+
+/** The ear of one session: signals that come before anyone asks for the outcome are kept. */
+export interface Watch {
+  /** Waits until the turn that answers `prompt`, or a later one, has ended. */
+  readonly outcome: (prompt: MessageId) => Effect.Effect<Outcome>
+}
+
+type Signal =
+  | { readonly type: "look" }
+  | { readonly type: "error"; readonly error: TurnError }
+  | { readonly type: "gone" }
+  /** The poll found the session in the status map, or absent from it. */
+  | { readonly type: "poll"; readonly busy: boolean }
+
+/** More signals than this are never useful: each only asks for a look. */
+const mailboxSize = 64
+
+/** How many of a session's newest messages show its newest answer, and whether a newer prompt waits. */
+export const newestMessages = 4
+
+export class Completion extends Context.Service<Completion, {
+  /** Listens to a session until the scope closes. Begin before prompting it: events may come before the call returns. */
+  readonly watch: (session: SessionId) => Effect.Effect<Watch, never, Scope.Scope>
+  /** Takes an event of the host. */
+  readonly observe: (event: HostEvent) => Effect.Effect<void>
+  /** Takes an answer to a status request. */
+  readonly poll: (statuses: ReadonlyMap<SessionId, SessionStatus>) => Effect.Effect<void>
+  /** Whether any session is watched. */
+  readonly watching: Effect.Effect<boolean>
+}>()("orchestrator/tasks/Completion") {
+  static readonly layer = Layer.effect(
+    Completion,
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const config = yield* Config
+      const mailboxes = new Map<SessionId, Queue.Queue<Signal>>()
+
+      const signal = (session: SessionId, signal: Signal) =>
+        Effect.sync(() => {
+          const mailbox = mailboxes.get(session)
+          if (mailbox !== undefined) Queue.offerUnsafe(mailbox, signal)
+        })
+
+      const listen = Effect.fnUntraced(function*(
+        session: SessionId,
+        mailbox: Queue.Queue<Signal>,
+        prompt: MessageId
+      ): Effect.fn.Return<Outcome> {
+        let lastError: TurnError | undefined
+        let quietSince: number | undefined
+        while (true) {
+          const news = yield* Queue.take(mailbox)
+          if (news.type === "gone") return { type: "gone" }
+          if (news.type === "error") {
+            // The host goes idle next; what the turn looks like then decides.
+            lastError = news.error
+            continue
+          }
+          if (news.type === "poll" && news.busy) {
+            quietSince = undefined
+            continue
+          }
+          const turn = yield* client.messages(session, newestMessages).pipe(
+            Effect.map((messages) => readTurn(messages, prompt)),
+            Effect.catchTag("SessionNotFound", () => Effect.succeed({ state: "gone" } as const)),
+            // A host that does not answer settles nothing: the next event or poll looks again.
+            Effect.orElseSucceed(() => ({ state: "unknown" }) as const)
+          )
+          if (turn.state === "gone") return { type: "gone" }
+          if (turn.state === "finished") return { type: "finished", text: turn.text }
+          if (turn.state === "failed") return { type: "failed", error: turn.error }
+          if (turn.state === "unknown") continue
+          if (lastError !== undefined) return { type: "failed", error: lastError }
+          if (news.type !== "poll") continue
+          const now = yield* Clock.currentTimeMillis
+          quietSince ??= now
+          const started = turn.state === "unfinished"
+          const patience = started ? config.stabilityWait : config.startTimeout
+          if (now - quietSince >= Duration.toMillis(patience)) return { type: "stalled", started }
+        }
+      })
+
+      return Completion.of({
+        watch: Effect.fnUntraced(function*(session) {
+          const mailbox = yield* Queue.sliding<Signal>(mailboxSize)
+          yield* Effect.acquireRelease(
+            Effect.sync(() => mailboxes.set(session, mailbox)),
+            () =>
+              Effect.sync(() => {
+                if (mailboxes.get(session) === mailbox) mailboxes.delete(session)
+              })
+          )
+          return { outcome: (prompt) => listen(session, mailbox, prompt) }
+        }),
+        observe: (event) => {
+          switch (event.type) {
+            case "idle":
+              return signal(event.session, { type: "look" })
+            case "error":
+              return signal(event.session, { type: "error", error: event.error })
+            case "deleted":
+              return signal(event.session, { type: "gone" })
+            default:
+              return Effect.void
+          }
+        },
+        poll: (statuses) =>
+          Effect.forEach(
+            [...mailboxes.keys()],
+            (session) => signal(session, { type: "poll", busy: statuses.has(session) }),
+            { discard: true }
+          ),
+        watching: Effect.sync(() => mailboxes.size > 0)
+      })
+    })
+  )
+}

@@ -1,0 +1,172 @@
+/** Tells parents how their tasks ended: one message for all that ended, each told once, none dropped in silence. */
+import { Clock, Context, Duration, Effect, FiberMap, Layer, Option, Schedule, Semaphore } from "effect"
+import { Config } from "../Config.ts"
+import type { MessageId, SessionId } from "../domain/Session.ts"
+import { headline, isSettled, isUntold, outcome, type Task } from "../domain/Task.ts"
+import { HostUnavailable, SessionClient, type SessionError } from "../host/SessionClient.ts"
+import { Ids } from "../Ids.ts"
+import { TaskStore } from "./TaskStore.ts"
+
+/** Marks a prompt as the orchestrator's own. */
+export const noticeMetadata = { orchestrator: "notice" }
+
+export class Notices extends Context.Service<Notices, {
+  /** Something about the parent's tasks has changed: tell it when it is time. */
+  readonly consider: (parent: SessionId) => Effect.Effect<void>
+  /** Tells the parent now of all that ended. */
+  readonly flush: (parent: SessionId) => Effect.Effect<void, SessionError>
+  /** Runs `effect` while no notice is being sent to the session. */
+  readonly quietly: <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Notices to the session are stored without starting a turn, until `wake`. */
+  readonly hush: (session: SessionId) => Effect.Effect<void>
+  readonly wake: (session: SessionId) => Effect.Effect<void>
+  /** The session is gone: its tasks count as told. */
+  readonly forget: (session: SessionId) => Effect.Effect<void>
+}>()("orchestrator/tasks/Notices") {
+  static readonly layer = Layer.effect(
+    Notices,
+    Effect.gen(function*() {
+      const config = yield* Config
+      const client = yield* SessionClient
+      const ids = yield* Ids
+      const store = yield* TaskStore
+      const hushed = new Set<SessionId>()
+      const locks = new Map<SessionId, { readonly lock: Semaphore.Semaphore; users: number }>()
+      const tellers = yield* FiberMap.make<SessionId>()
+
+      const quietly = <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) =>
+        Effect.suspend(() => {
+          const entry = locks.get(parent) ?? { lock: Semaphore.makeUnsafe(1), users: 0 }
+          entry.users++
+          locks.set(parent, entry)
+          return entry.lock.withPermit(effect).pipe(Effect.ensuring(Effect.sync(() => {
+            if (--entry.users === 0) locks.delete(parent)
+          })))
+        })
+
+      const tasksOf = (parent: SessionId) =>
+        Effect.map(store.all, (all) => all.filter((task) => task.parent === parent && task.background))
+
+      const forget = Effect.fnUntraced(function*(parent: SessionId) {
+        for (const task of yield* tasksOf(parent)) {
+          if (isUntold(task)) yield* Effect.ignore(store.apply(task.id, { type: "told" })) // it may be archived by now
+        }
+        hushed.delete(parent)
+      })
+
+      /** The host says yes to a prompt before it has stored it: told is what can be read in the session. */
+      const arrival = (parent: SessionId, id: MessageId) =>
+        client.hasMessage(parent, id).pipe(
+          Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (arrived) => arrived }),
+          Effect.timeoutOrElse({
+            duration: "30 seconds",
+            orElse: () =>
+              Effect.fail(new HostUnavailable({ operation: "prompt", detail: "it took a notice and did not store it" }))
+          })
+        )
+
+      /** Records the message id with every task it tells of, sends it, records that it was sent. */
+      const send = Effect.fnUntraced(function*(parent: SessionId) {
+        const untold = (yield* tasksOf(parent)).filter(isUntold)
+        if (untold.length === 0) return
+        const target = yield* client.get(parent)
+        const now = yield* Clock.currentTimeMillis
+        // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
+        const pending = untold.find((task) => task.notice !== undefined)?.notice
+        const id = pending ?? (yield* ids.message)
+        const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)
+        for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id })
+        if (pending === undefined || !(yield* client.hasMessage(parent, id))) {
+          yield* client.prompt({
+            session: parent,
+            id,
+            text: noticeText(group, now, config),
+            agent: target.agent,
+            model: target.model,
+            metadata: noticeMetadata,
+            synthetic: true,
+            noReply: hushed.has(parent)
+          })
+          yield* arrival(parent, id)
+        }
+        for (const task of group) yield* store.apply(task.id, { type: "told" })
+      }, Effect.catchTag("TaskNotFound", Effect.die)) // tasks that are untold are not archived
+
+      const flush = (parent: SessionId) =>
+        quietly(parent, Effect.repeat(send(parent), { while: () => hasUntold(parent) }).pipe(Effect.asVoid))
+
+      const hasUntold = (parent: SessionId) => Effect.map(tasksOf(parent), (tasks) => tasks.some(isUntold))
+
+      /** How long to wait before telling the parent; undefined when somebody else will, or there is nothing to tell. */
+      const wait = Effect.fnUntraced(function*(parent: SessionId) {
+        const tasks = yield* tasksOf(parent)
+        const ended = tasks.filter(isUntold).map((task) => task.endedAt ?? 0)
+        if (ended.length === 0) return undefined
+        const own = yield* store.bySession(parent)
+        // A child that waits for its tasks holds no slot: it is told by its own task, once that has one again.
+        if (Option.exists(own, (task) => task.waiting)) return undefined
+        if (tasks.every(isSettled)) return 0
+        const now = yield* Clock.currentTimeMillis
+        return Math.max(0, Math.min(...ended) + Duration.toMillis(config.noticeMaxWait) - now)
+      })
+
+      const tell = Effect.fnUntraced(function*(parent: SessionId) {
+        while (true) {
+          const due = yield* wait(parent)
+          if (due === undefined) return
+          if (due > 0) yield* Effect.sleep(due)
+          else yield* flush(parent)
+        }
+      }, (telling, parent) =>
+        telling.pipe(
+          Effect.catchTag("SessionNotFound", () => forget(parent)),
+          Effect.tapError((error) => Effect.logWarning("a notice could not be sent yet", error)),
+          Effect.retry(
+            Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]).pipe(
+              Schedule.upTo({ duration: "1 hour" })
+            )
+          ),
+          Effect.catch((error) => Effect.logError("a notice was given up; list_tasks still shows its tasks", error))
+        ))
+
+      return Notices.of({
+        // The newest call knows best. Cutting off a notice that is being sent is safe: it goes out under the same id.
+        consider: (parent) => Effect.asVoid(FiberMap.run(tellers, parent, tell(parent))),
+        flush,
+        quietly,
+        hush: (session) => Effect.sync(() => void hushed.add(session)),
+        wake: (session) => Effect.sync(() => void hushed.delete(session)),
+        forget
+      })
+    })
+  )
+}
+
+/** One message for a group of ended tasks; each with its result, whole when short. */
+export const noticeText = (
+  tasks: ReadonlyArray<Task>,
+  now: number,
+  config: { readonly noticeResultChars: number; readonly noticesPerParent: number }
+): string => {
+  const settled = tasks.filter(isSettled)
+  const told = settled.slice(-config.noticesPerParent)
+  const older = settled.slice(0, settled.length - told.length)
+  const parts = told.map((task) => `## ${headline(task, now)}\n${clipResult(task, config.noticeResultChars)}`)
+  if (older.length > 0) {
+    parts.push(
+      `Also ended, too many to show here: ${
+        older.map((task) => task.id).join(", ")
+      }. get_task_result gives each result.`
+    )
+  }
+  const failures = settled.filter((task) => task.state !== "completed").length
+  const summary = `${settled.length === 1 ? "1 task has" : `${settled.length} tasks have`} ended`
+    + (failures === 0 ? "." : `, ${failures} without success.`)
+  return [summary, ...parts].join("\n\n")
+}
+
+const clipResult = (task: Task, limit: number): string => {
+  const text = outcome(task)
+  if (text.length <= limit) return text
+  return `${text.slice(0, limit)}\n… ${text.length - limit} more characters: get_task_result {"taskId": "${task.id}"}`
+}

@@ -1,0 +1,45 @@
+/** Deletes child sessions and archives tasks some time after their end, once the parent has been told. */
+import { Clock, Duration, Effect, Layer, Schedule } from "effect"
+import { Config } from "../Config.ts"
+import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
+import { SessionClient } from "../host/SessionClient.ts"
+import { TaskStore } from "./TaskStore.ts"
+
+/** Cleans every ten seconds. What a pass cannot delete, the next one tries again. */
+export const TaskCleaner = {
+  layer: Layer.effectDiscard(Effect.gen(function*() {
+    const { retention } = yield* Config
+    const client = yield* SessionClient
+    const store = yield* TaskStore
+    /** Tasks at hand whose session has been deleted. */
+    const cleaned = new Set<TaskId>()
+
+    const pass = Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      const all = yield* store.all
+      const older = (task: Task, age: Duration.Duration) => now - (task.endedAt ?? now) >= Duration.toMillis(age)
+      for (const task of all) {
+        if (!isSettled(task) || isUntold(task)) continue
+        const { session } = task
+        if (session !== undefined && !cleaned.has(task.id) && older(task, retention.sessions)) {
+          const inUse = all.some((other) =>
+            other.session === session && (!isSettled(other) || isUntold(other) || !older(other, retention.sessions))
+          )
+          if (inUse) continue
+          yield* client.delete(session)
+          cleaned.add(task.id)
+        }
+        if (older(task, task.state === "completed" ? retention.completed : retention.failed)) {
+          yield* store.archive(task.id)
+          cleaned.delete(task.id)
+        }
+      }
+    })
+
+    yield* pass.pipe(
+      Effect.catchCause((cause) => Effect.logDebug("a clean-up failed", cause)),
+      Effect.repeat(Schedule.spaced("10 seconds")),
+      Effect.forkScoped
+    )
+  }))
+}

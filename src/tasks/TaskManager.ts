@@ -1,0 +1,537 @@
+/** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
+import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schema } from "effect"
+import { Config } from "../Config.ts"
+import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
+import {
+  formatModel,
+  type HostEvent,
+  isAbort,
+  type MessageId,
+  type ModelRef,
+  noUsage,
+  readTurn,
+  type Rule,
+  type Session,
+  type SessionId,
+  type TurnError
+} from "../domain/Session.ts"
+import {
+  formatDuration,
+  isSettled,
+  isUntold,
+  type Task,
+  type TaskEnd,
+  type TaskEvent,
+  type TaskId
+} from "../domain/Task.ts"
+import { Notifier, presets } from "../host/Notifier.ts"
+import { type HostError, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { Ids } from "../Ids.ts"
+import { Completion, newestMessages, type Watch } from "./Completion.ts"
+import { Concurrency, type Slot } from "./Concurrency.ts"
+import { Notices } from "./Notices.ts"
+import { TaskNotFound, TaskStore, type TooManyTasks } from "./TaskStore.ts"
+
+/** What an agent asks for when it delegates. */
+export interface Order {
+  /** The session that delegates. */
+  readonly parent: SessionId
+  /** The agent that delegates. */
+  readonly by: string
+  readonly agent: string
+  readonly description: string
+  readonly prompt: string
+  readonly background: boolean
+  /** A task, or the session of one, in whose session to go on. */
+  readonly resume?: string | undefined
+}
+
+export class UnknownAgent extends Schema.TaggedError<UnknownAgent>()("UnknownAgent", {
+  agent: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `No agent "${this.agent}" to delegate to. Use one of: ${this.known.join(", ")}.`
+  }
+}
+
+export class UnknownModel extends Schema.TaggedError<UnknownModel>()("UnknownModel", {
+  agent: Schema.String,
+  model: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `The agent ${this.agent} is set to the model "${this.model}", which is not available. Use another agent, or `
+      + `ask the user to set one of: ${this.known.join(", ")}.`
+  }
+}
+
+export class EmptyPrompt extends Schema.TaggedError<EmptyPrompt>()("EmptyPrompt", {}) {
+  override get message() {
+    return "The prompt is empty. Say what the agent should do, with all it needs to know: it sees nothing else."
+  }
+}
+
+export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { maxDepth: Schema.Int }) {
+  override get message() {
+    return `Tasks may be delegated ${this.maxDepth} levels deep, and this is the last. Do the work yourself.`
+  }
+}
+
+export class CannotResume extends Schema.TaggedError<CannotResume>()("CannotResume", {
+  resume: Schema.String,
+  why: Schema.String
+}) {
+  override get message() {
+    return `Cannot resume "${this.resume}": ${this.why}`
+  }
+}
+
+export type LaunchError =
+  | UnknownAgent
+  | UnknownModel
+  | EmptyPrompt
+  | TooDeep
+  | CannotResume
+  | TooManyTasks
+  | SessionError
+
+/** Marks sessions and prompts as the orchestrator's own. */
+export const promptMetadata = { orchestrator: "task" }
+
+/** Tools by which an agent delegates; hidden from tasks that may not go deeper. */
+export const delegationTools = ["delegate_task", "call_agent"] as const
+
+export class TaskManager extends Context.Service<TaskManager, {
+  /** Checks the order and records the task. Its life goes on in the background, until it settles. */
+  readonly launch: (order: Order) => Effect.Effect<Task, LaunchError>
+  /** Launches and waits for the end. The caller's own slot is free meanwhile; when the wait is cut off, the task is cancelled. */
+  readonly run: (order: Order) => Effect.Effect<Task, LaunchError>
+  /** A task of the caller's mission. Its parent counts as told when it reads an ended one. */
+  readonly result: (id: string, caller: SessionId) => Effect.Effect<Task, TaskNotFound | SessionError>
+  /** All tasks at hand of the caller's mission, oldest first. */
+  readonly list: (caller: SessionId) => Effect.Effect<ReadonlyArray<Task>, SessionError>
+  /** Cancels a task of the caller's mission, with the tasks below it; tells whether it was still unsettled. */
+  readonly cancel: (
+    id: string,
+    caller: SessionId,
+    reason: string
+  ) => Effect.Effect<boolean, TaskNotFound | SessionError>
+  /** Cancels every unsettled task of a mission and waits until no child works any more. */
+  readonly cancelMission: (root: SessionId, reason: string) => Effect.Effect<void>
+  /** Takes an event of the host. */
+  readonly observe: (event: HostEvent) => Effect.Effect<void>
+}>()("orchestrator/tasks/TaskManager") {
+  static readonly layer = Layer.effect(
+    TaskManager,
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const completion = yield* Completion
+      const concurrency = yield* Concurrency
+      const config = yield* Config
+      const ids = yield* Ids
+      const notices = yield* Notices
+      const notifier = yield* Notifier
+      const store = yield* TaskStore
+      const lives = yield* FiberMap.make<TaskId>()
+      const slots = new Map<SessionId, Slot>()
+      const agents = yield* remember(client.agents)
+      const models = yield* remember(client.models)
+      const background = yield* FiberSet.make()
+
+      const unsettled = (belongs: (task: Task) => boolean) =>
+        Effect.map(store.all, (all) => all.filter((task) => !isSettled(task) && belongs(task)))
+
+      const apply = (id: TaskId, event: TaskEvent) => Effect.orDie(store.apply(id, event)) // an unsettled task is never archived, so it is always found
+
+      // ---- ending ---------------------------------------------------------------------------------------------
+
+      /** Settles the task, if this is the first end of its current run, and does what follows from it. */
+      const settle = Effect.fnUntraced(function*(id: TaskId, run: number, end: TaskEnd) {
+        const { before, after } = yield* apply(id, { type: "ended", run, end })
+        if (after === before) return
+        yield* notifier.show(after.state === "completed" ? presets.taskCompleted(after) : presets.taskFailed(after))
+        yield* notices.consider(after.parent)
+        if (after.session !== undefined && after.state !== "completed") {
+          yield* cancelAll((task) => task.parent === after.session, `its parent ${after.id} ended`)
+          yield* notices.forget(after.session)
+        }
+      })
+
+      /** Settles, then ends the life of the task, which stops its child and gives its slot back. */
+      const cancelTask = Effect.fnUntraced(function*(task: Task, reason: string) {
+        yield* settle(task.id, task.run, { state: "cancelled", reason: `Cancelled: ${reason}.` })
+        yield* FiberMap.remove(lives, task.id)
+      })
+
+      const cancelAll = (belongs: (task: Task) => boolean, reason: string): Effect.Effect<void> =>
+        Effect.flatMap(
+          unsettled(belongs),
+          (tasks) =>
+            Effect.forEach(tasks, (task) => cancelTask(task, reason), { concurrency: "unbounded", discard: true })
+        )
+
+      /**
+       * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
+       * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
+       */
+      const stop = (session: SessionId, prompt: MessageId) =>
+        Effect.gen(function*() {
+          const look = Effect.gen(function*() {
+            if ((yield* client.statuses).has(session)) {
+              yield* client.abort(session)
+              return "busy"
+            }
+            return readTurn(yield* client.messages(session, newestMessages), prompt).state
+          }).pipe(
+            Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
+            Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
+          )
+          let quiet = 0
+          while (quiet < 20) {
+            const seen = yield* look
+            if (seen === "failed" || seen === "finished") return
+            if (seen === "busy") quiet = 0
+            else if (seen !== "unknown") quiet++
+            yield* Effect.sleep("100 millis")
+          }
+        }).pipe(
+          Effect.timeoutOrElse({
+            duration: "15 seconds",
+            orElse: () => Effect.logWarning(`could not stop the session ${session}`)
+          })
+        )
+
+      // ---- the life of a task -----------------------------------------------------------------------------------
+
+      /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
+      const live = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>) {
+        const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
+        const end = yield* attempt(task, permission, slot).pipe(
+          Effect.timeoutOrElse({
+            duration: config.taskTimeLimit,
+            orElse: () =>
+              Effect.succeed<TaskEnd>({
+                state: "timed_out",
+                reason: `It was stopped at its time limit of ${words(config.taskTimeLimit)}.`
+              })
+          }),
+          Effect.catch((error) => Effect.succeed<TaskEnd>({ state: "failed", reason: error.message })),
+          Effect.catchDefect((defect) =>
+            Effect.as(
+              Effect.logError("a task failed inside the orchestrator", defect),
+              { state: "failed", reason: `The orchestrator itself failed: ${String(defect)}` } satisfies TaskEnd
+            )
+          )
+        )
+        const { run } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
+        yield* settle(task.id, run, end)
+      }, Effect.scoped)
+
+      /** Runs the task in its slot, to the end of its last run. */
+      const attempt = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>, slot: Slot) {
+        yield* apply(task.id, { type: "launching", run: task.run })
+        // Not to be cut off between the host's making of a session and our knowing of it.
+        const session = yield* Effect.uninterruptible(Effect.gen(function*() {
+          const session = task.session ?? (yield* client.create({
+            title: `${task.description} (${task.agent})`,
+            parent: task.parent,
+            agent: task.agent,
+            permission,
+            metadata: { orchestrator: { task: task.id, run: task.run } }
+          })).id
+          yield* apply(task.id, { type: "created", run: task.run, session })
+          return session
+        }))
+        yield* notifier.show(presets.sessionCreated(task))
+        const watch = yield* completion.watch(session)
+        slots.set(session, slot)
+        yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
+        const promptId = yield* ids.message
+        let idle = false
+        yield* Effect.addFinalizer(() => (idle ? Effect.void : stop(session, promptId)))
+        yield* say(task, session, promptId, task.prompt)
+        yield* apply(task.id, { type: "prompted", run: task.run, promptId })
+        const end = yield* attend(task, session, watch, promptId, slot)
+        idle = end.state === "completed"
+        return end
+      })
+
+      const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
+        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: promptMetadata }).pipe(
+          untilHostAnswers
+        )
+
+      /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
+      const attend = Effect.fnUntraced(function*(
+        task: Task,
+        session: SessionId,
+        watch: Watch,
+        promptId: MessageId,
+        slot: Slot
+      ): Effect.fn.Return<TaskEnd, SessionError> {
+        let run = task.run
+        let prompt = promptId
+        while (true) {
+          const outcome = yield* watch.outcome(prompt)
+          switch (outcome.type) {
+            case "gone":
+              return { state: "failed", reason: "Its session was deleted while it worked." }
+            case "failed":
+              return describeFailure(outcome.error)
+            case "finished": {
+              if (yield* settledForGood(session, prompt)) return { state: "completed", result: outcome.text }
+              yield* waitForOwnTasks(task.id, run, session, slot)
+              continue
+            }
+            case "stalled": {
+              if (run >= config.maxRuns) {
+                return {
+                  state: "failed",
+                  reason: outcome.started
+                    ? "It went idle in the middle of its work, and again after it was told to go on."
+                    : `OpenCode did not begin its turn within ${words(config.startTimeout)}.`
+                }
+              }
+              run++
+              prompt = yield* ids.message
+              yield* apply(task.id, { type: "resumed", run, promptId: prompt })
+              yield* say(task, session, prompt, goOn)
+            }
+          }
+        }
+      })
+
+      /** Whether a finished turn is the child's last: no task of its own is unsettled or untold, and none was told meanwhile. */
+      const settledForGood = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+        const own = (yield* store.all).filter((task) => task.parent === session)
+        if (own.length === 0) return true
+        return yield* notices.quietly(
+          session,
+          Effect.gen(function*() {
+            const open = (yield* store.all).some((task) =>
+              task.parent === session && (!isSettled(task) || isUntold(task))
+            )
+            if (open) return false
+            const messages = yield* client.messages(session, newestMessages)
+            return readTurn(messages, prompt).state === "finished"
+          })
+        )
+      })
+
+      /** Waits without a slot until the child's own tasks have settled, or the oldest ended one has waited long enough; then tells it. */
+      const waitForOwnTasks = Effect.fnUntraced(function*(id: TaskId, run: number, session: SessionId, slot: Slot) {
+        const open = yield* unsettled((task) => task.parent === session)
+        const allSettled = Effect.forEach(open, (task) => Effect.orDie(store.settled(task.id)), { // unsettled: it is at hand
+          concurrency: "unbounded",
+          discard: true
+        })
+        const waiting = Effect.acquireUseRelease(
+          apply(id, { type: "waiting", run, waiting: true }),
+          () => Effect.timeoutOption(allSettled, config.noticeMaxWait),
+          () => Effect.asVoid(Effect.orDie(store.apply(id, { type: "waiting", run, waiting: false }))) // settled tasks ignore it
+        )
+        yield* slot.parkedWhile(waiting)
+        yield* notices.flush(session).pipe(untilHostAnswers)
+      })
+
+      // ---- orders -------------------------------------------------------------------------------------------------
+
+      /** The root session of the mission that a session belongs to. */
+      const missionOf = (session: SessionId): Effect.Effect<SessionId, SessionError> =>
+        Effect.gen(function*() {
+          let current = session
+          while (true) {
+            const task = yield* store.bySession(current)
+            if (task._tag === "Some") return task.value.mission
+            const { parent } = yield* client.get(current)
+            if (parent === undefined) return current
+            current = parent
+          }
+        })
+
+      const findAgent = Effect.fnUntraced(
+        function*(order: Order): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
+          const all = yield* agents
+          const by = all.find((agent) => agent.name === order.by)
+          const usable = all.filter((agent) =>
+            agent.mode !== "primary" && !agent.hidden
+            && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
+          )
+          const wanted = order.agent.trim().toLowerCase()
+          const agent = usable.find((agent) => agent.name.toLowerCase() === wanted)
+          return agent ?? (yield* new UnknownAgent({ agent: order.agent, known: usable.map((agent) => agent.name) }))
+        }
+      )
+
+      const chooseModel = Effect.fnUntraced(function*(agent: HostAgent, parent: Session) {
+        const model = agent.model ?? parent.model
+        if (model === undefined) return undefined
+        const available = yield* models
+        const same = (a: ModelRef) => a.provider === model.provider && a.model === model.model
+        if (available.some(same)) return model
+        const near = available.filter((a) => a.provider === model.provider)
+        const known = (near.length > 0 ? near : available).slice(0, 10).map(formatModel)
+        return yield* new UnknownModel({ agent: agent.name, model: formatModel(model), known })
+      })
+
+      /** The session to go on in: that of an ended task which the caller delegated, to the same agent. */
+      const findResumable = Effect.fnUntraced(function*(resume: string, order: Order, agent: HostAgent) {
+        const mine = (yield* store.all).filter((task) => task.parent === order.parent && task.session !== undefined)
+        const known = mine.filter((task) => isSettled(task)).map((task) => task.id)
+        const refuse = (why: string) => new CannotResume({ resume, why })
+        const task = mine.findLast((task) => task.id === resume || task.session === resume)
+        if (task?.session === undefined) {
+          return yield* refuse(
+            known.length === 0
+              ? "you have no ended task to resume; leave resume out."
+              : `it is not one of your tasks. You can resume: ${known.join(", ")}.`
+          )
+        }
+        const session = task.session
+        if (mine.some((other) => other.session === session && !isSettled(other))) {
+          return yield* refuse("it is still working; wait for its end, or cancel it.")
+        }
+        if (task.agent !== agent.name) {
+          return yield* refuse(`it belongs to the agent ${task.agent}; resume it with that agent, or leave resume out.`)
+        }
+        return yield* client.get(session).pipe(
+          Effect.as(session),
+          Effect.catchTag(
+            "SessionNotFound",
+            () => Effect.fail(refuse("its session has been deleted; delegate a new task with all that is needed."))
+          )
+        )
+      })
+
+      const launch = Effect.fn("TaskManager.launch")(function*(order: Order): Effect.fn.Return<Task, LaunchError> {
+        if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
+        const agent = yield* findAgent(order)
+        const parentTask = yield* store.bySession(order.parent)
+        const depth = parentTask._tag === "Some" ? parentTask.value.depth + 1 : 1
+        if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
+        const parent = yield* client.get(order.parent)
+        const model = yield* chooseModel(agent, parent)
+        const session = order.resume === undefined || order.resume === ""
+          ? undefined
+          : yield* findResumable(order.resume, order, agent)
+        const now = yield* Clock.currentTimeMillis
+        const task: Task = {
+          id: yield* ids.task,
+          mission: yield* missionOf(order.parent),
+          parent: order.parent,
+          agent: agent.name,
+          ...(model === undefined ? {} : { model }),
+          description: order.description.trim() || firstLine(order.prompt),
+          prompt: order.prompt,
+          background: order.background,
+          depth,
+          run: 1,
+          state: "queued",
+          ...(session === undefined ? {} : { session }),
+          waiting: false,
+          createdAt: now,
+          activityAt: now,
+          usage: noUsage,
+          told: false
+        }
+        yield* store.add(task)
+        const by = (yield* agents).find((known) => known.name === order.by)
+        const permission = [
+          ...narrow(agent.permission, ceiling(by, parent.permission)),
+          ...(depth < config.maxDepth
+            ? []
+            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
+        ]
+        yield* FiberMap.run(lives, task.id, live(task, permission))
+        return task
+      })
+
+      const run = Effect.fn("TaskManager.run")(function*(order: Order): Effect.fn.Return<Task, LaunchError> {
+        const task = yield* launch({ ...order, background: false })
+        const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
+          Effect.onInterrupt(() =>
+            Effect.andThen(
+              cancelTask(task, "the call that waited for it was aborted"),
+              apply(task.id, { type: "told" })
+            )
+          )
+        )
+        const slot = slots.get(order.parent)
+        const settled = yield* slot === undefined ? wait : slot.parkedWhile(wait)
+        yield* apply(task.id, { type: "told" })
+        return settled
+      })
+
+      // ---- answers ------------------------------------------------------------------------------------------------
+
+      const find = Effect.fnUntraced(function*(id: string, caller: SessionId) {
+        const task = yield* store.get(id.trim())
+        return task.mission === (yield* missionOf(caller)) ? task : yield* new TaskNotFound({ id })
+      })
+
+      const observe = Effect.fnUntraced(function*(event: HostEvent) {
+        yield* completion.observe(event)
+        if (event.type === "deleted") {
+          const cleanUp = Effect.andThen(
+            cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
+            notices.forget(event.session)
+          )
+          yield* FiberSet.run(background, cleanUp) // stopping children takes a while, and the next event must not wait
+          return
+        }
+        const task = yield* store.bySession(event.session)
+        if (task._tag === "None") return
+        const id = task.value.id
+        if (event.type === "permission" || event.type === "question") yield* notifier.show(presets.asking(task.value))
+        if (event.type === "usage") yield* Effect.ignore(store.apply(id, { type: "observed", usage: event.usage })) // may be archived by now
+        else if (event.type === "status" || event.type === "tool") {
+          const retrying = event.type === "status" && event.status.type === "retry" ? event.status.message : undefined
+          yield* Effect.ignore(store.apply(id, { type: "observed", retrying })) // may be archived by now
+        }
+      })
+
+      return TaskManager.of({
+        launch,
+        run,
+        result: Effect.fn("TaskManager.result")(function*(id: string, caller: SessionId) {
+          const task = yield* find(id, caller)
+          if (isUntold(task) && task.parent === caller && task.notice === undefined) {
+            yield* store.apply(task.id, { type: "told" })
+          }
+          return task
+        }),
+        list: Effect.fn("TaskManager.list")(function*(caller: SessionId) {
+          const mission = yield* missionOf(caller)
+          return (yield* store.all).filter((task) => task.mission === mission)
+        }),
+        cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
+          const task = yield* find(id, caller)
+          if (isSettled(task)) return false
+          yield* cancelTask(task, reason)
+          return true
+        }),
+        cancelMission: (root, reason) => cancelAll((task) => task.mission === root, reason),
+        observe
+      })
+    })
+  )
+}
+
+/** An answer kept for ten seconds; a failure is not kept. */
+const remember = <A, E>(ask: Effect.Effect<A, E>) =>
+  Effect.map(
+    Effect.cachedInvalidateWithTTL(ask, "10 seconds"),
+    ([cached, invalidate]) => Effect.tapError(cached, () => invalidate)
+  )
+
+const goOn = "Your last turn ended before you were finished. Go on where you stopped, and end with your result."
+
+const firstLine = (text: string): string => (text.trim().split("\n")[0] ?? "").slice(0, 80)
+
+const words = (time: Duration.Duration): string => formatDuration(Duration.toMillis(time))
+
+const describeFailure = (error: TurnError): TaskEnd =>
+  isAbort(error)
+    ? { state: "cancelled", reason: "Cancelled: its session was aborted." }
+    : { state: "failed", reason: error.message || error.name }

@@ -1,0 +1,127 @@
+/** The tools that drive the parallel agents. */
+import { Clock, Effect, Schema } from "effect"
+import { formatModel, totalTokens } from "../domain/Session.ts"
+import { duration, formatDuration, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
+import { Concurrency } from "../tasks/Concurrency.ts"
+import { type Order, TaskManager } from "../tasks/TaskManager.ts"
+import * as Tool from "./Tool.ts"
+
+const text = (description: string) => Schema.String.annotate({ description })
+const taskId = text("The id of a task, such as task_ab12cd34ef.")
+
+export const makeTaskTools = Effect.gen(function*() {
+  const manager = yield* TaskManager
+  const concurrency = yield* Concurrency
+
+  const runToEnd = Effect.fnUntraced(function*(order: Order) {
+    const task = yield* manager.run(order)
+    return answer(task, yield* Clock.currentTimeMillis)
+  })
+
+  const delegateTask = Tool.make({
+    name: "delegate_task",
+    description:
+      "Gives a task to an agent that works in a session of its own, in parallel. With background true you get its id "
+      + "at once and are told of its end by a message, result included: delegate everything that can run side by side in "
+      + "one turn, then end your turn. With background false the call waits for the result.",
+    parameters: Schema.Struct({
+      agent: text("The agent to use, by name."),
+      description: text("The task in 3 to 8 words, for people."),
+      prompt: text("The whole task: goal, context, files, limits, what to answer. The agent sees nothing else."),
+      background: Schema.Boolean.annotate({
+        description: "true: do not wait for the end. false: wait for the result."
+      }),
+      resume: Schema.optionalKey(text("The id of an ended task of yours, to go on in its session with what it knows."))
+    }),
+    handler: Effect.fnUntraced(function*(args, caller) {
+      const order: Order = { ...args, parent: caller.session, by: caller.agent }
+      if (!args.background) return yield* runToEnd(order)
+      const task = yield* manager.launch(order)
+      const position = yield* concurrency.position(task.id)
+      const state = position === undefined ? "started" : `waits in line at place ${position}`
+      return `${task.id} ${state} (${task.agent}: ${task.description}). You will be told of its end.`
+    })
+  })
+
+  const callAgent = Tool.make({
+    name: "call_agent",
+    description: "Asks an agent and waits for its answer: for a short question whose answer you need before you go on.",
+    parameters: Schema.Struct({
+      agent: text("The agent to ask, by name."),
+      task: text("What it should find out or do. The agent sees nothing else."),
+      context: Schema.optionalKey(text("What it has to know for that."))
+    }),
+    handler: ({ agent, context, task }, caller) =>
+      runToEnd({
+        parent: caller.session,
+        by: caller.agent,
+        agent,
+        description: "",
+        prompt: context === undefined || task.trim() === "" ? task : `${task}\n\nContext:\n${context}`,
+        background: false
+      })
+  })
+
+  const getTaskResult = Tool.make({
+    name: "get_task_result",
+    description: "The state of a task, and its whole result when it has ended.",
+    parameters: Schema.Struct({ taskId }),
+    handler: Effect.fnUntraced(function*(args, caller) {
+      const task = yield* manager.result(args.taskId, caller.session)
+      const now = yield* Clock.currentTimeMillis
+      return isSettled(task) ? answer(task, now) : `${yield* line(task, now)}\nYou will be told of its end.`
+    })
+  })
+
+  const listTasks = Tool.make({
+    name: "list_tasks",
+    description: "All tasks of this mission: state, age, agent, place in line, tokens and cost.",
+    parameters: Schema.Struct({
+      status: Schema.optionalKey(TaskState.annotate({ description: "Only tasks in this state." }))
+    }),
+    handler: Effect.fnUntraced(function*({ status }, caller) {
+      const all = yield* manager.list(caller.session)
+      const shown = status === undefined ? all : all.filter((task) => task.state === status)
+      if (shown.length === 0) return status === undefined ? "There are no tasks." : `There are no ${status} tasks.`
+      const now = yield* Clock.currentTimeMillis
+      const lines = yield* Effect.forEach(shown, (task) => line(task, now))
+      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines].join("\n")
+    })
+  })
+
+  const cancelTask = Tool.make({
+    name: "cancel_task",
+    description: "Stops a task that has not ended, with everything it has delegated.",
+    parameters: Schema.Struct({ taskId }),
+    handler: ({ taskId }, caller) =>
+      Effect.map(
+        manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
+        (cancelled) => cancelled ? `${taskId} is cancelled.` : `${taskId} has ended already; nothing to cancel.`
+      )
+  })
+
+  /** One task on one line. */
+  const line = Effect.fnUntraced(function*(task: Task, now: number) {
+    const position = task.state === "queued" ? yield* concurrency.position(task.id) : undefined
+    const details = [
+      `${task.state}${position === undefined ? "" : ` at place ${position}`}${
+        task.waiting ? ", waits for its own tasks" : ""
+      }`,
+      formatDuration(duration(task, now)),
+      task.agent,
+      task.description,
+      ...(task.run > 1 ? [`run ${task.run}`] : []),
+      ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying}`]),
+      `${totalTokens(task.usage)} tokens`,
+      `$${task.usage.cost.toFixed(4)}`,
+      ...(task.model === undefined ? [] : [formatModel(task.model)])
+    ]
+    return `${task.id} ${details.join(" · ")}`
+  })
+
+  const tools: ReadonlyArray<Tool.Tool> = [delegateTask, getTaskResult, listTasks, cancelTask, callAgent]
+  return tools
+})
+
+const answer = (task: Task, now: number): string =>
+  isSettled(task) ? `${headline(task, now)}\n${outcome(task)}` : `${task.id} is ${task.state}.`

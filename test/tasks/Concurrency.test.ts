@@ -1,0 +1,444 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, Layer, Random, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Config, readConfig } from "../../src/Config.ts"
+import type { ModelRef } from "../../src/domain/Session.ts"
+import { TaskId } from "../../src/domain/Task.ts"
+import { Concurrency, type SlotRequest } from "../../src/tasks/Concurrency.ts"
+
+interface Limits {
+  readonly total?: number
+  readonly agent?: number
+  readonly agents?: Readonly<Record<string, number>>
+  readonly models?: Readonly<Record<string, number>>
+  readonly providers?: Readonly<Record<string, number>>
+}
+
+const withLimits = (concurrency: Limits) =>
+  Concurrency.layer.pipe(Layer.provide(Config.layer(readConfig({ concurrency }, "test").values)))
+
+const sonnet: ModelRef = { provider: "anthropic", model: "sonnet" }
+const haiku: ModelRef = { provider: "anthropic", model: "haiku" }
+const gpt: ModelRef = { provider: "openai", model: "gpt" }
+
+const request = (task: string, agent = "Builder", model?: ModelRef): SlotRequest => ({
+  task: TaskId.make(task),
+  agent,
+  model
+})
+
+/** Lets every fiber run as far as it can. */
+const settle = TestClock.adjust(0)
+
+/** A task that holds its slot until `finish`; `started` and `ended` tell what has become of it. */
+const hold = Effect.fnUntraced(function*(request: SlotRequest) {
+  const concurrency = yield* Concurrency
+  const finish = yield* Deferred.make<void>()
+  const state = { started: false, ended: false }
+  const fiber = yield* Effect.forkChild(
+    Effect.gen(function*() {
+      yield* concurrency.slot(request)
+      state.started = true
+      yield* Deferred.await(finish)
+    }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => (state.ended = true))))
+  )
+  yield* settle
+  return { state, fiber, finish: Deferred.succeed(finish, undefined).pipe(Effect.andThen(settle)) }
+})
+
+/** Takes a slot in a scope of its own, which `close` closes. */
+const take = Effect.fnUntraced(function*(request: SlotRequest) {
+  const concurrency = yield* Concurrency
+  const scope = yield* Scope.make()
+  const slot = yield* concurrency.slot(request).pipe(Scope.provide(scope))
+  return { slot, close: Scope.close(scope, Exit.void).pipe(Effect.andThen(settle)) }
+})
+
+/** Parks a slot until `unpark`; the fiber ends when the slot is held again. */
+const park = Effect.fnUntraced(function*({ slot }: Effect.Success<ReturnType<typeof take>>) {
+  const over = yield* Deferred.make<void>()
+  const fiber = yield* Effect.forkChild(slot.parkedWhile(Deferred.await(over)))
+  yield* settle
+  return { fiber, unpark: Deferred.succeed(over, undefined).pipe(Effect.andThen(settle)) }
+})
+
+const done = (fiber: Fiber.Fiber<unknown, unknown>) => fiber.pollUnsafe() !== undefined
+
+const held = Concurrency.use((concurrency) => concurrency.held)
+const position = (task: string) => Concurrency.use((concurrency) => concurrency.position(TaskId.make(task)))
+
+/** Every slot that the limits allow is there again: as many tasks as `total` start at once. */
+const allFree = Effect.fnUntraced(function*(total: number) {
+  assert.strictEqual(yield* held, 0)
+  const takes = Array.from({ length: total }, (_, n) => take(request(`task_free${n}`, `agent ${n}`)))
+  const taken = yield* Effect.forkChild(Effect.all(takes))
+  yield* settle
+  assert.isTrue(done(taken), "not all slots are free")
+  for (const { close } of yield* Fiber.join(taken)) yield* close
+  assert.strictEqual(yield* held, 0)
+})
+
+describe("limits", () => {
+  const limits = {
+    total: 9,
+    agent: 3,
+    agents: { Builder: 5, Architect: 1 },
+    models: { "anthropic/sonnet": 2 },
+    providers: { anthropic: 4 }
+  }
+  const limitOf: Readonly<Record<string, number>> = {
+    total: 9,
+    Builder: 5,
+    Architect: 1,
+    Inspector: 3,
+    Researcher: 3,
+    "anthropic/sonnet": 2,
+    anthropic: 4
+  }
+  const agents = ["Builder", "Architect", "Inspector", "Researcher"]
+  const models = [undefined, sonnet, haiku, gpt]
+
+  it.effect.each([1, 2, 3, 4, 5, 6, 7, 8])(
+    "hold at every moment for 200 tasks that finish, fail, park and are interrupted, and all slots are free afterwards (seed %i)",
+    (seed) =>
+      Effect.gen(function*() {
+        const concurrency = yield* Concurrency
+        const running = new Map<string, number>()
+        const most = new Map<string, number>()
+        let finished = 0
+        const counted = (names: ReadonlyArray<string>, by: 1 | -1) =>
+          Effect.sync(() => {
+            for (const name of names) {
+              const now = (running.get(name) ?? 0) + by
+              running.set(name, now)
+              most.set(name, Math.max(most.get(name) ?? 0, now))
+            }
+          })
+        const pick = <A>(from: ReadonlyArray<A>) =>
+          Effect.map(Random.nextIntBetween(0, from.length, { halfOpen: true }), (n) => from.slice(n)[0])
+        const wait = Effect.flatMap(Random.nextIntBetween(1, 200), Effect.sleep)
+
+        const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+        for (let n = 0; n < 200; n++) {
+          const agent = (yield* pick(agents)) ?? "Builder"
+          const model = yield* pick(models)
+          const names = ["total", agent, ...(model ? [model.provider, `${model.provider}/${model.model}`] : [])]
+          const work = Effect.acquireUseRelease(counted(names, 1), () => wait, () => counted(names, -1))
+          const kind = yield* Random.nextIntBetween(0, 4)
+          const task = Effect.scoped(Effect.gen(function*() {
+            const slot = yield* concurrency.slot(request(`task_${n}`, agent, model))
+            yield* work
+            if (kind === 0) return yield* Effect.fail("no")
+            if (kind === 1) return yield* Effect.die("oh")
+            if (kind === 2) {
+              yield* Effect.all([slot.parkedWhile(wait), slot.parkedWhile(wait)], { concurrency: "unbounded" })
+              yield* work
+            }
+            finished++
+          }))
+          fibers.push(yield* Effect.forkChild(Effect.andThen(wait, task)))
+        }
+        const interrupter = yield* Effect.forkChild(Effect.forEach(fibers, (fiber) =>
+          Effect.gen(function*() {
+            if ((yield* Random.nextIntBetween(0, 4)) > 0) return
+            yield* wait
+            yield* Fiber.interrupt(fiber)
+          }), { concurrency: 5, discard: true }))
+        yield* TestClock.adjust("5 minutes")
+
+        assert.isTrue(done(interrupter))
+        assert.isTrue(fibers.every(done), "every task has ended")
+        for (const [name, limit] of Object.entries(limitOf)) assert.isAtMost(most.get(name) ?? 0, limit, name)
+        // The limits were reached, so the test has tried them.
+        assert.strictEqual(most.get("Architect"), 1)
+        assert.strictEqual(most.get("anthropic/sonnet"), 2)
+        assert.isAbove(finished, 20)
+        yield* allFree(9)
+      }).pipe(Effect.provide(withLimits(limits)), Random.withSeed(`concurrency ${seed}`))
+  )
+
+  it.effect("a task whose model has no limit of its own counts against its provider and the total alone", () =>
+    Effect.gen(function*() {
+      yield* take(request("task_1", "Builder", haiku))
+      assert.isTrue((yield* hold(request("task_2", "Builder", gpt))).state.started)
+      assert.isFalse((yield* hold(request("task_3", "Builder", haiku))).state.started)
+      assert.isTrue((yield* hold(request("task_4", "Builder"))).state.started)
+      assert.isFalse((yield* hold(request("task_5", "Builder"))).state.started)
+    }).pipe(Effect.provide(withLimits({ total: 3, providers: { anthropic: 1 } }))))
+
+  it.effect("an agent may have the name of something that every object has", () =>
+    Effect.gen(function*() {
+      const model = { provider: "toString", model: "m" }
+      assert.isTrue((yield* hold(request("task_1", "constructor", model))).state.started)
+    }).pipe(Effect.provide(withLimits({}))))
+})
+
+describe("the line", () => {
+  it.effect("an agent whose limit is reached does not hold up another agent", () =>
+    Effect.gen(function*() {
+      const first = yield* hold(request("task_1", "Builder"))
+      const second = yield* hold(request("task_2", "Builder"))
+      const other = yield* hold(request("task_3", "Inspector"))
+      assert.deepStrictEqual([first, second, other].map(({ state }) => state.started), [true, false, true])
+      yield* first.finish
+      assert.isTrue(second.state.started)
+    }).pipe(Effect.provide(withLimits({ agent: 1 }))))
+
+  it.effect("tasks of one agent start in the order in which they asked", () =>
+    Effect.gen(function*() {
+      const tasks = yield* Effect.forEach([1, 2, 3, 4, 5], (n) => hold(request(`task_${n}`)))
+      for (let n = 0; n < tasks.length; n++) {
+        assert.deepStrictEqual(tasks.map(({ state }) => state.started), tasks.map((_, index) => index <= n))
+        yield* tasks[n]?.finish ?? Effect.void
+      }
+      yield* allFree(5)
+    }).pipe(Effect.provide(withLimits({ agent: 1, total: 5 }))))
+
+  it.effect("a newcomer does not overtake one who waits for the same slot", () =>
+    Effect.gen(function*() {
+      const first = yield* hold(request("task_1"))
+      const second = yield* hold(request("task_2"))
+      // In the same step as the slot comes free, before the second task's fiber runs.
+      const finish = Fiber.interrupt(first.fiber)
+      const [, third] = yield* Effect.all([finish, hold(request("task_3"))], { concurrency: "unbounded" })
+      assert.isTrue(second.state.started)
+      assert.isFalse(third.state.started)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("one slot that comes free lets everybody start for whom there is room now", () =>
+    Effect.gen(function*() {
+      const first = yield* hold(request("task_1", "Builder", sonnet))
+      const sameModel = yield* hold(request("task_2", "Inspector", sonnet))
+      const sameAgent = yield* hold(request("task_3", "Builder", gpt))
+      const both = yield* hold(request("task_4", "Builder", sonnet))
+      assert.deepStrictEqual([sameModel, sameAgent, both].map(({ state }) => state.started), [false, false, false])
+      yield* first.finish
+      assert.deepStrictEqual([sameModel, sameAgent, both].map(({ state }) => state.started), [true, true, false])
+    }).pipe(Effect.provide(withLimits({ agent: 1, models: { "anthropic/sonnet": 1 } }))))
+
+  it.effect("a task waits without holding what it already could have", () =>
+    Effect.gen(function*() {
+      yield* hold(request("task_1", "Builder", sonnet))
+      yield* hold(request("task_2", "Builder", gpt))
+      assert.strictEqual(yield* held, 1)
+      assert.isTrue((yield* hold(request("task_3", "Inspector", gpt))).state.started)
+    }).pipe(Effect.provide(withLimits({ agent: 1, models: { "openai/gpt": 1 } }))))
+
+  it.effect("a place is counted from 1, moves up, and is gone when the slot is granted", () =>
+    Effect.gen(function*() {
+      const places = Effect.all([position("task_1"), position("task_2"), position("task_3"), position("task_none")])
+      const first = yield* hold(request("task_1"))
+      const second = yield* hold(request("task_2"))
+      yield* hold(request("task_3"))
+      assert.deepStrictEqual(yield* places, [undefined, 1, 2, undefined])
+      yield* first.finish
+      assert.deepStrictEqual(yield* places, [undefined, undefined, 1, undefined])
+      yield* second.finish
+      assert.deepStrictEqual(yield* places, [undefined, undefined, undefined, undefined])
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("a task interrupted in line leaves it, and the others move up", () =>
+    Effect.gen(function*() {
+      const first = yield* hold(request("task_1"))
+      const second = yield* hold(request("task_2"))
+      const third = yield* hold(request("task_3"))
+      yield* Fiber.interrupt(second.fiber)
+      assert.isUndefined(yield* position("task_2"))
+      assert.strictEqual(yield* position("task_3"), 1)
+      yield* first.finish
+      assert.isFalse(second.state.started)
+      assert.isTrue(third.state.started)
+      yield* third.finish
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("a task interrupted in the moment its slot is granted gives it back", () =>
+    Effect.gen(function*() {
+      const first = yield* take(request("task_1"))
+      const second = yield* hold(request("task_2"))
+      const third = yield* hold(request("task_3"))
+      yield* Effect.all([first.close, Fiber.interrupt(second.fiber)], { concurrency: "unbounded" })
+      yield* settle
+      assert.isTrue(third.state.started)
+      yield* third.finish
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+})
+
+describe("a slot", () => {
+  it.effect("is given back once when its scope closes", () =>
+    Effect.gen(function*() {
+      const first = yield* take(request("task_1"))
+      const second = yield* take(request("task_2"))
+      assert.strictEqual(yield* held, 2)
+      yield* first.close
+      yield* first.close
+      assert.strictEqual(yield* held, 1)
+      yield* take(request("task_3"))
+      const fourth = yield* hold(request("task_4"))
+      assert.isFalse(fourth.state.started)
+      yield* second.close
+      assert.isTrue(fourth.state.started)
+    }).pipe(Effect.provide(withLimits({ total: 2 }))))
+
+  it.effect.each(["a failure", "a defect", "an interruption"])(
+    "is given back after %s",
+    (how) =>
+      Effect.gen(function*() {
+        const ends = {
+          "a failure": Effect.fail("no"),
+          "a defect": Effect.die("oh"),
+          "an interruption": Effect.interrupt
+        }
+        const end = Object.entries(ends).find(([name]) => name === how)?.[1] ?? Effect.void
+        yield* Effect.exit(
+          Effect.scoped(Effect.andThen(Concurrency.use((slots) => slots.slot(request("task_1"))), end))
+        )
+        yield* allFree(1)
+      }).pipe(Effect.provide(withLimits({ total: 1 })))
+  )
+})
+
+describe("a parked slot", () => {
+  it.effect("is free for others, and taken again after the wait, behind those already in line", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      assert.strictEqual(yield* held, 0)
+      const child = yield* hold(request("task_child"))
+      const next = yield* hold(request("task_next"))
+      assert.isTrue(child.state.started)
+      yield* parked.unpark
+      assert.isFalse(done(parked.fiber))
+      assert.strictEqual(yield* position("task_next"), 1)
+      assert.strictEqual(yield* position("task_parent"), 2)
+      yield* child.finish
+      assert.isTrue(next.state.started)
+      assert.isFalse(done(parked.fiber))
+      yield* next.finish
+      assert.isTrue(done(parked.fiber))
+      assert.strictEqual(yield* held, 1)
+      yield* parent.close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("is taken again after a wait that failed, and the failure is passed on", () =>
+    Effect.gen(function*() {
+      const { close, slot } = yield* take(request("task_1"))
+      assert.deepStrictEqual(yield* Effect.exit(slot.parkedWhile(Effect.fail("no"))), Exit.fail("no"))
+      assert.strictEqual(yield* held, 1)
+      assert.strictEqual(yield* slot.parkedWhile(Effect.succeed(3)), 3)
+      assert.strictEqual(yield* held, 1)
+      yield* close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("stays parked until the last of two overlapping waits is over", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const first = yield* park(parent)
+      const second = yield* park(parent)
+      assert.strictEqual(yield* held, 0)
+      yield* first.unpark
+      assert.strictEqual(yield* held, 0)
+      yield* second.unpark
+      assert.isTrue(done(first.fiber))
+      assert.isTrue(done(second.fiber))
+      assert.strictEqual(yield* held, 1)
+      yield* parent.close
+      yield* allFree(2)
+    }).pipe(Effect.provide(withLimits({ total: 2 }))))
+
+  it.effect("stays parked when a new wait begins while it is in line to be taken again", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const first = yield* park(parent)
+      const child = yield* hold(request("task_child"))
+      yield* first.unpark
+      const second = yield* park(parent)
+      yield* child.finish
+      assert.strictEqual(yield* held, 0)
+      yield* second.unpark
+      assert.isTrue(done(first.fiber))
+      assert.isTrue(done(second.fiber))
+      assert.strictEqual(yield* held, 1)
+      yield* parent.close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("is taken again once when a second wait begins and ends while the first is in line", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const first = yield* park(parent)
+      const child = yield* hold(request("task_child"))
+      yield* first.unpark
+      const second = yield* park(parent)
+      yield* second.unpark
+      yield* child.finish
+      assert.isTrue(done(first.fiber), "the first wait goes on")
+      assert.isTrue(done(second.fiber), "the second wait goes on")
+      assert.strictEqual(yield* held, 1)
+      yield* parent.close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("is not taken again for a task that ended while it was parked", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      yield* parent.close
+      assert.strictEqual(yield* held, 0)
+      yield* parked.unpark
+      assert.isTrue(done(parked.fiber))
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("is not kept by a task that ended while it was in line to take it again", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      const child = yield* hold(request("task_child"))
+      yield* parked.unpark
+      yield* parent.close
+      const next = yield* hold(request("task_next"))
+      yield* child.finish
+      assert.isTrue(next.state.started)
+      yield* next.finish
+      assert.isTrue(done(parked.fiber))
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("leaks nothing when the task is interrupted while parked", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      yield* Fiber.interrupt(parked.fiber)
+      yield* parent.close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("leaks nothing when the task is interrupted in line to take it again", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      const child = yield* hold(request("task_child"))
+      yield* parked.unpark
+      assert.strictEqual(yield* position("task_parent"), 1)
+      yield* Fiber.interrupt(parked.fiber)
+      assert.isUndefined(yield* position("task_parent"))
+      yield* parent.close
+      yield* child.finish
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("leaks nothing when the task is interrupted in the moment it is granted again", () =>
+    Effect.gen(function*() {
+      const parent = yield* take(request("task_parent"))
+      const parked = yield* park(parent)
+      const child = yield* take(request("task_child"))
+      yield* parked.unpark
+      yield* Effect.all([child.close, Fiber.interrupt(parked.fiber)], { concurrency: "unbounded" })
+      yield* parent.close
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+})
