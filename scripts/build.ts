@@ -1,8 +1,8 @@
 /** Builds `dist/`: the plugin and the command line as one file each, the library with its types, the config's schema. */
+import { Schema } from "effect"
 import { execFileSync } from "node:child_process"
 import { rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { Schema } from "effect"
 import { rolldown } from "rolldown"
 import { ConfigSchema } from "../src/Config.ts"
 
@@ -29,9 +29,15 @@ execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconf
 const document = Schema.toJsonSchemaDocument(ConfigSchema)
 writeFileSync(
   "dist/config.schema.json",
-  JSON.stringify({ $schema: "https://json-schema.org/draft/2020-12/schema", ...document.schema, $defs: document.definitions }, null, 2) + "\n"
+  JSON.stringify(
+    { $schema: "https://json-schema.org/draft/2020-12/schema", ...document.schema, $defs: document.definitions },
+    null,
+    2
+  ) + "\n"
 )
 
 // A plugin that cannot be imported is skipped by the host without a word, so find out here.
-const plugin: { readonly default?: { readonly server?: unknown } } = await import(new URL("../dist/plugin.js", import.meta.url).href)
+const plugin: { readonly default?: { readonly server?: unknown } } = await import(
+  new URL("../dist/plugin.js", import.meta.url).href
+)
 if (typeof plugin.default?.server !== "function") throw new Error("dist/plugin.js does not export a plugin")

@@ -1,3 +1,4 @@
+// @effect-diagnostics schemaNumber:off -- Finite would put its own words before ours; the checks here refuse NaN and infinity
 /** Every tunable of the orchestrator: one schema with defaults and units. Its JSON Schema is generated from it. */
 import { Context, Duration, Effect, Layer, Option, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
 
@@ -6,7 +7,6 @@ const field = <T, E>(schema: Schema.Codec<T, E>, value: E, description: string) 
 
 const count = (minimum: number, maximum: number) => {
   const message = `a whole number from ${minimum} to ${maximum}`
-  // Number, not Finite: Finite would put its own words before ours. isInt refuses NaN and infinity.
   return Schema.Number.annotate({ message }).check(
     Schema.isInt({ message }),
     Schema.isBetween({ minimum, maximum }, { message })
@@ -18,7 +18,7 @@ const parseTime = (value: number | string): Option.Option<Duration.Duration> =>
 
 const timeMessage = "milliseconds above zero, or a text such as \"3 seconds\" or \"60 minutes\""
 
-const Time = Schema.Union([Schema.Finite, Schema.String]).annotate({ message: timeMessage }).check(
+const Time = Schema.Union([Schema.Number, Schema.String]).annotate({ message: timeMessage }).check(
   Schema.makeFilter((value) =>
     Option.exists(parseTime(value), (time) => Duration.isFinite(time) && Duration.toMillis(time) > 0) || timeMessage
   )
@@ -110,7 +110,8 @@ export const readConfig = (
     const issues = SchemaIssue.makeFormatterStandardSchemaV1()(decoded.failure.issue).issues
     for (const issue of issues) {
       const path = (issue.path ?? []).map((key) => String(typeof key === "object" ? key.key : key))
-      problems.push(describeProblem(path, issue.message, source))
+      const problem = describeProblem(path, issue.message, source)
+      if (!problems.includes(problem)) problems.push(problem) // a value may fail two checks of one field
       rest = path.length === 0 ? {} : without(rest, path)
     }
   }

@@ -36,7 +36,9 @@ const levels = { Fatal: "error", Error: "error", Warn: "warn", Info: "info", Deb
 export const layerLogger = (client: OpencodeClient): Layer.Layer<never> =>
   Logger.layer([
     Effect.gen(function*() {
-      const waiting = yield* Queue.sliding<{ readonly level: "error" | "warn" | "info" | "debug"; readonly message: string }>(200)
+      const waiting = yield* Queue.sliding<
+        { readonly level: "error" | "warn" | "info" | "debug"; readonly message: string }
+      >(200)
       yield* Queue.take(waiting).pipe(
         Effect.flatMap((line) =>
           Effect.tryPromise((signal) => client.app.log({ service: "orchestrator", ...line }, { signal }))

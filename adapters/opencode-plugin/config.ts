@@ -16,7 +16,9 @@ export const loadConfig = Effect.fnUntraced(function*(root: string, options: unk
   const text = yield* fs.readFileString(path.join(root, file)).pipe(
     Effect.catch((error) =>
       Effect.sync(() => {
-        if (error.reason._tag !== "NotFound") problems.push(`${file} cannot be read (${error.reason._tag}); the defaults are used.`)
+        if (error.reason._tag !== "NotFound") {
+          problems.push(`${file} cannot be read (${error.reason._tag}); the defaults are used.`)
+        }
         return undefined
       })
     )
@@ -44,5 +46,7 @@ const merge = (under: unknown, over: unknown): unknown => {
   if (!isRecord(under)) return over
   if (!isRecord(over)) return under
   const names = new Set([...Object.keys(under), ...Object.keys(over)])
-  return Object.fromEntries([...names].map((name) => [name, name in over ? merge(under[name], over[name]) : under[name]]))
+  return Object.fromEntries(
+    [...names].map((name) => [name, name in over ? merge(under[name], over[name]) : under[name]])
+  )
 }

@@ -55,7 +55,9 @@ export const server: Plugin = async (input, options) => {
   const built = await runtime.runPromiseExit(Orchestrator)
   if (Exit.isFailure(built)) {
     // Without a core there is nothing to offer; the host starts as if the plugin were not there, and its log says why.
-    await client.app.log({ service: "orchestrator", level: "error", message: Cause.pretty(built.cause) }).catch(() => undefined)
+    await client.app.log({ service: "orchestrator", level: "error", message: Cause.pretty(built.cause) }).catch(() =>
+      undefined
+    )
     return {}
   }
   const { tools } = built.value
@@ -70,7 +72,10 @@ export const server: Plugin = async (input, options) => {
 
   const hooks: Hooks = {
     config: (host) =>
-      total("registering agents", Effect.sync(() => register(host as HostConfig, config, tools.map(({ name }) => name)))), // the v1 types lack the long form of permissions
+      total(
+        "registering agents",
+        Effect.sync(() => register(host as HostConfig, config, tools.map(({ name }) => name)))
+      ), // the v1 types lack the long form of permissions
 
     event: async ({ event: raw }) => {
       const event = toEvent(raw)
@@ -96,7 +101,9 @@ export const server: Plugin = async (input, options) => {
         "reading a command",
         Effect.sync(() => {
           if (!commands.some(({ informs, name }) => name === command && informs === true)) return
-          for (const part of parts) if (part.type === "text") part.metadata = { ...part.metadata, orchestrator: "command" }
+          for (const part of parts) {
+            if (part.type === "text") part.metadata = { ...part.metadata, orchestrator: "command" }
+          }
         })
       ),
 
@@ -159,7 +166,9 @@ const connect = ({ client, directory, serverUrl }: PluginInput): OpencodeClient 
 /** The settings of the SDK's HTTP client, which it does not make public. */
 const transportSettings = (client: unknown): Record<string, unknown> => {
   const inner = isObject(client) ? client["_client"] : undefined
-  const settings: unknown = isObject(inner) && typeof inner["getConfig"] === "function" ? inner["getConfig"]() : undefined
+  const settings: unknown = isObject(inner) && typeof inner["getConfig"] === "function"
+    ? inner["getConfig"]()
+    : undefined
   return isObject(settings) ? settings : {}
 }
 

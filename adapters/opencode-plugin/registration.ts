@@ -1,7 +1,7 @@
 /** What the plugin adds to the host's config: agents with their rights, commands. Whatever the user set stays in force. */
-import { type AgentDefinition, combine, endOfRole, type Permission } from "../../src/domain/Agent.ts"
-import type { ConfigValues } from "../../src/Config.ts"
 import { commander, commands, team } from "../../src/agents/team.ts"
+import type { ConfigValues } from "../../src/Config.ts"
+import { type AgentDefinition, combine, endOfRole, type Permission } from "../../src/domain/Agent.ts"
 
 type Permissions = Readonly<Record<string, Permission>>
 
@@ -17,7 +17,9 @@ export interface HostConfig {
 export const register = (host: HostConfig, config: ConfigValues, toolNames: ReadonlyArray<string>): void => {
   const users = readPermissions(host.permission)
   host.agent = { ...host.agent }
-  for (const definition of team) host.agent[definition.name] = agentConfig(definition, users, host.agent[definition.name])
+  for (const definition of team) {
+    host.agent[definition.name] = agentConfig(definition, users, host.agent[definition.name])
+  }
   host.command = {
     ...Object.fromEntries(commands.map(({ agent, description, name, template }) => [
       name,
@@ -55,7 +57,12 @@ const agentPermissions = (rights: Permissions, users: Permissions, own: Permissi
     name,
     typeof value === "string" ? value : { ...patterns(rights[name]), ...value }
   ])
-  return { "*": "deny", ...Object.fromEntries(role), [endOfRole.permission]: endOfRole.action, ...Object.fromEntries(overrides) }
+  return {
+    "*": "deny",
+    ...Object.fromEntries(role),
+    [endOfRole.permission]: endOfRole.action,
+    ...Object.fromEntries(overrides)
+  }
 }
 
 const patterns = (permission: Permission | undefined) =>
@@ -72,7 +79,9 @@ const readPermissions = (value: unknown): Permissions => {
     Object.entries(value).flatMap(([name, setting]: [string, unknown]): ReadonlyArray<[string, Permission]> => {
       if (isAction(setting)) return [[name, setting]]
       if (typeof setting !== "object" || setting === null) return []
-      const entries = Object.entries(setting).filter((entry): entry is [string, "allow" | "deny" | "ask"] => isAction(entry[1]))
+      const entries = Object.entries(setting).filter((entry): entry is [string, "allow" | "deny" | "ask"] =>
+        isAction(entry[1])
+      )
       return [[name, Object.fromEntries(entries)]]
     })
   )

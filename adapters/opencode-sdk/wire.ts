@@ -134,9 +134,11 @@ const WireStatus = Schema.Union([
 export const WireStatuses = Schema.Record(Schema.String, WireStatus)
 
 export const toStatuses = (wire: typeof WireStatuses.Type): ReadonlyMap<SessionId, SessionStatus> =>
-  new Map(Object.entries(wire).flatMap(([id, status]): ReadonlyArray<[SessionId, SessionStatus]> => {
-    return status.type === "idle" ? [] : [[SessionId.make(id), status]]
-  }))
+  new Map(
+    Object.entries(wire).flatMap(([id, status]): ReadonlyArray<[SessionId, SessionStatus]> => {
+      return status.type === "idle" ? [] : [[SessionId.make(id), status]]
+    })
+  )
 
 const modes: Record<string, AgentMode> = { primary: "primary", subagent: "subagent", all: "all" }
 

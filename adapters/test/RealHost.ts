@@ -26,6 +26,8 @@ export interface RealHostOptions {
   /** An existing HOME, to start again where another server stopped. */
   readonly home?: string
   readonly env?: Record<string, string>
+  /** The host's program; without it the one that `findBinary` finds. */
+  readonly binary?: string
 }
 
 export interface RealHost {
@@ -45,7 +47,21 @@ export const scriptedModel = "scripted/model"
 /** The version of the host that the project develops against. */
 const hostVersion = "1.18.33"
 
-const binary = fileURLToPath(new URL("../../node_modules/.bin/opencode", import.meta.url))
+/** The nearest `node_modules/.bin/opencode` above this file, wherever it was bundled to; else the one on the PATH. */
+export const findBinary = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  let folder = path.dirname(fileURLToPath(import.meta.url))
+  while (true) {
+    const candidate = path.join(folder, "node_modules", ".bin", "opencode")
+    if (yield* fs.exists(candidate)) return candidate
+    if (path.dirname(folder) === folder) return "opencode"
+    folder = path.dirname(folder)
+  }
+})
+
+/** This package as the host's `plugin` setting names it. */
+export const pluginUrl = new URL("../..", import.meta.url).href.replace(/\/$/, "")
 
 /** A fresh git project with one commit, removed with the scope. */
 export const makeProject = Effect.fn("RealHost.makeProject")(function*(files: Record<string, string> = {}) {
@@ -90,10 +106,56 @@ const skipInstall = Effect.fnUntraced(function*(folder: string) {
 })
 
 /** Starts `opencode serve` and waits until it listens. Stopped (SIGTERM, then SIGKILL after 2 s) with the scope. */
+export const serve = Effect.fn("RealHost.serve")(function*(options: {
+  readonly binary: string
+  readonly directory: string
+  readonly env: Record<string, string>
+  /** Adds `env` to the environment of this process, instead of replacing it. */
+  readonly extendEnv?: boolean
+}) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const handle = yield* spawner.spawn(
+    ChildProcess.make(options.binary, ["serve", "--port", "0", "--hostname", "127.0.0.1"], {
+      cwd: options.directory,
+      env: options.env,
+      extendEnv: options.extendEnv ?? false,
+      forceKillAfter: "2 seconds"
+    })
+  )
+  const output = yield* Ref.make<ReadonlyArray<string>>([])
+  const lines = yield* Queue.sliding<string>(1_000)
+  yield* Stream.decodeText(handle.all).pipe(
+    Stream.splitLines,
+    Stream.runForEach((line) =>
+      Ref.update(output, (all) => [...all.slice(-999), line]).pipe(Effect.andThen(Queue.offer(lines, line)))
+    ),
+    Effect.ensuring(Queue.offer(lines, "")),
+    Effect.forkScoped
+  )
+  const url = yield* Effect.gen(function*() {
+    while (true) {
+      const line = yield* Queue.take(lines)
+      const match = /listening on (http:\S+)/.exec(line)
+      if (match?.[1] !== undefined) return match[1]
+      if (!(yield* handle.isRunning)) {
+        return yield* new HostDidNotStart({ output: (yield* Ref.get(output)).join("\n") })
+      }
+    }
+  })
+  return {
+    url,
+    client: createOpencodeClient({ baseUrl: url, directory: options.directory }),
+    directory: options.directory,
+    pid: Number(handle.pid),
+    output: Ref.get(output),
+    kill: (signal: "SIGTERM" | "SIGKILL") => handle.kill({ killSignal: signal }).pipe(Effect.ignore)
+  }
+})
+
+/** A server for tests: its own HOME, the scripted model as its provider. Stopped with the scope, as `serve` says. */
 export const startHost = Effect.fn("RealHost.start")(function*(options: RealHostOptions = {}) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const model = yield* ScriptedModel
   const directory = options.directory ?? (yield* makeProject())
   const home = options.home ?? (yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" }))
@@ -117,52 +179,26 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
     },
     ...options.config
   }
-  const handle = yield* spawner.spawn(ChildProcess.make(binary, ["serve", "--port", "0", "--hostname", "127.0.0.1"], {
-    cwd: directory,
-    env: {
-      PATH: process.env["PATH"] ?? "/usr/bin:/bin",
-      HOME: home,
-      XDG_CONFIG_HOME: path.join(home, "config"),
-      XDG_DATA_HOME: path.join(home, "data"),
-      XDG_CACHE_HOME: path.join(home, "cache"),
-      XDG_STATE_HOME: path.join(home, "state"),
-      OPENCODE_DISABLE_AUTOUPDATE: "1",
-      OPENCODE_DISABLE_MODELS_FETCH: "1",
-      OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
-      OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
-      OPENCODE_CONFIG_CONTENT: JSON.stringify(config),
-      ...options.env
-    },
-    forceKillAfter: "2 seconds"
-  }))
-  const output = yield* Ref.make<ReadonlyArray<string>>([])
-  const lines = yield* Queue.sliding<string>(1_000)
-  yield* Stream.decodeText(handle.all).pipe(
-    Stream.splitLines,
-    Stream.runForEach((line) =>
-      Ref.update(output, (all) => [...all.slice(-999), line]).pipe(Effect.andThen(Queue.offer(lines, line)))
-    ),
-    Effect.ensuring(Queue.offer(lines, "")),
-    Effect.forkScoped
-  )
-  const url = yield* Effect.gen(function*() {
-    while (true) {
-      const line = yield* Queue.take(lines)
-      const match = /listening on (http:\S+)/.exec(line)
-      if (match?.[1] !== undefined) return match[1]
-      if (!(yield* handle.isRunning)) {
-        return yield* new HostDidNotStart({ output: (yield* Ref.get(output)).join("\n") })
-      }
-    }
-  })
   const host: RealHost = {
-    url,
-    client: createOpencodeClient({ baseUrl: url, directory }),
-    directory,
-    home,
-    pid: Number(handle.pid),
-    output: Ref.get(output),
-    kill: (signal) => handle.kill({ killSignal: signal }).pipe(Effect.ignore)
+    ...(yield* serve({
+      binary: options.binary ?? (yield* findBinary),
+      directory,
+      env: {
+        PATH: process.env["PATH"] ?? "/usr/bin:/bin",
+        HOME: home,
+        XDG_CONFIG_HOME: path.join(home, "config"),
+        XDG_DATA_HOME: path.join(home, "data"),
+        XDG_CACHE_HOME: path.join(home, "cache"),
+        XDG_STATE_HOME: path.join(home, "state"),
+        OPENCODE_DISABLE_AUTOUPDATE: "1",
+        OPENCODE_DISABLE_MODELS_FETCH: "1",
+        OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
+        OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
+        OPENCODE_CONFIG_CONTENT: JSON.stringify(config),
+        ...options.env
+      }
+    })),
+    home
   }
   return host
 })

@@ -64,7 +64,9 @@ export const describeRequest = (
     ...call,
     system: texts("system").join("\n"),
     users: texts("user"),
-    toolResults: messages.slice(messages.findLastIndex((message) => message.role !== "tool") + 1).map(({ text }) => text),
+    toolResults: messages.slice(messages.findLastIndex((message) => message.role !== "tool") + 1).map(({ text }) =>
+      text
+    ),
     calledTools: assistants.flatMap((message) => message.toolCalls),
     turns: assistants.length,
     chars: call.raw.length

@@ -2,11 +2,8 @@
  * A language model on loopback that answers from a script: the OpenAI-compatible streaming endpoint that a real
  * OpenCode talks to in tests, benchmarks and the demo. No key and no internet are needed.
  */
-import { NodeHttpServer } from "@effect/platform-node"
-import { Cause, Clock, Context, Effect, Layer, Queue, Ref, Schema } from "effect"
-import { HttpServerRequest, HttpServerResponse } from "effect/http"
-import { NetAddress } from "effect/net"
-import { createServer } from "node:http"
+import { Cause, Clock, Context, Effect, FiberSet, Layer, Queue, Ref, Schema } from "effect"
+import { createServer, type Server } from "node:http"
 import {
   type ConversationMessage,
   defaultUsage,
@@ -59,9 +56,7 @@ export class ScriptedModel extends Context.Service<ScriptedModel, {
         const settle = (index: number, outcome: "answered" | "hung up") =>
           Ref.update(calls, (all) => all.map((call) => call.request.index === index ? { ...call, outcome } : call))
 
-        const answer = Effect.gen(function*() {
-          const incoming = yield* HttpServerRequest.HttpServerRequest
-          const raw = yield* incoming.text
+        const answer = Effect.fnUntraced(function*(raw: string) {
           const body = yield* Schema.decodeEffect(Schema.fromJsonString(Body))(raw)
           if (isTitleCall(body)) return completion({ text: "Scripted session" }, "title")
           const at = yield* Clock.currentTimeMillis
@@ -81,34 +76,52 @@ export class ScriptedModel extends Context.Service<ScriptedModel, {
             Effect.tap(() => settle(request.index, "answered")),
             Effect.onInterrupt(() => settle(request.index, "hung up"))
           )
-          return "status" in reply
-            ? HttpServerResponse.jsonUnsafe({ error: { message: reply.message, type: "scripted", code: null } }, {
-              status: reply.status,
-              headers: reply.headers
-            })
-            : completion(reply, String(request.index))
-        }).pipe(
-          Effect.catchCause((cause) =>
-            Effect.succeed(HttpServerResponse.text(`The scripted model could not answer: ${Cause.pretty(cause)}`, { status: 400 }))
-          )
-        )
+          return "status" in reply ? failure(reply) : completion(reply, String(request.index))
+        }, Effect.catchCause((cause) => Effect.succeed(failure({ status: 400, message: Cause.pretty(cause) }))))
 
-        const node = createServer()
-        const server = yield* NodeHttpServer.make(() => node, {
-          port: 0,
-          host: "127.0.0.1",
-          gracefulShutdownTimeout: 0
-        })
-        yield* server.serve(answer)
-        yield* Effect.addFinalizer(() => Effect.sync(() => node.closeAllConnections()))
+        const run = yield* FiberSet.makeRuntime()
+        const server = yield* Effect.acquireRelease(
+          Effect.callback<Server>((resume) => {
+            const server = createServer((incoming, outgoing) => {
+              const chunks: Array<Buffer> = []
+              incoming.on("data", (chunk: Buffer) => chunks.push(chunk))
+              incoming.on("end", () => {
+                const fiber = run(Effect.map(
+                  answer(Buffer.concat(chunks).toString("utf8")),
+                  ({ body, headers, status }) => outgoing.writeHead(status, headers).end(body)
+                ))
+                // The caller hung up: its script is interrupted.
+                outgoing.on("close", () => fiber.interruptUnsafe())
+              })
+            }).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+          }),
+          (server) =>
+            Effect.sync(() => {
+              server.close()
+              server.closeAllConnections()
+            })
+        )
+        const address = server.address()
         return {
-          url: `${NetAddress.formatUrlUnsafe(server.address)}/v1`,
+          url: `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}/v1`,
           calls: Ref.get(calls),
           next: Queue.take(arrivals)
         }
       })
     )
 }
+
+interface HttpAnswer {
+  readonly status: number
+  readonly headers: Record<string, string>
+  readonly body: string
+}
+
+const failure = ({ headers, message, status }: Extract<ModelReply, { readonly status: number }>): HttpAnswer => ({
+  status,
+  headers: { "content-type": "application/json", ...headers },
+  body: JSON.stringify({ error: { message, type: "scripted", code: null } })
+})
 
 const isTitleCall = (body: typeof Body.Type) =>
   body.tools === undefined && body.messages.some((m) => m.role === "system" && /title generator/i.test(text(m)))
@@ -124,10 +137,7 @@ const normalize = (message: typeof Message.Type): ConversationMessage => ({
   toolCalls: (message.tool_calls ?? []).map((call) => call.function.name)
 })
 
-const completion = (
-  reply: Exclude<ModelReply, { readonly status: number }>,
-  id: string
-): HttpServerResponse.HttpServerResponse => {
+const completion = (reply: Exclude<ModelReply, { readonly status: number }>, id: string): HttpAnswer => {
   const chunk = (delta: unknown, finish: string | null) => ({
     id: `chatcmpl-${id}`,
     object: "chat.completion.chunk",
@@ -154,8 +164,9 @@ const completion = (
       }
     }
   ]
-  return HttpServerResponse.text(
-    chunks.map((c) => `data: ${JSON.stringify(c)}\n\n`).join("") + "data: [DONE]\n\n",
-    { contentType: "text/event-stream" }
-  )
+  return {
+    status: 200,
+    headers: { "content-type": "text/event-stream" },
+    body: chunks.map((c) => `data: ${JSON.stringify(c)}\n\n`).join("") + "data: [DONE]\n\n"
+  }
 }

@@ -18,9 +18,22 @@ import {
   type SessionStatus,
   type TurnError
 } from "../../src/domain/Session.ts"
-import { HostRefused, HostUnavailable, type Prompt, SessionClient, SessionNotFound } from "../../src/host/SessionClient.ts"
+import {
+  HostRefused,
+  HostUnavailable,
+  type Prompt,
+  SessionClient,
+  SessionNotFound
+} from "../../src/host/SessionClient.ts"
 import type { Caller } from "../../src/tools/Tool.ts"
-import { type ConversationMessage, defaultUsage, describeRequest, type ModelCall, type ModelRequest, type Script } from "./Script.ts"
+import {
+  type ConversationMessage,
+  defaultUsage,
+  describeRequest,
+  type ModelCall,
+  type ModelRequest,
+  type Script
+} from "./Script.ts"
 
 export type SimulatedTool = (args: unknown, caller: Caller) => Effect.Effect<string, { readonly message: string }>
 
@@ -64,7 +77,8 @@ interface Sim {
   info: Session
   readonly stored: Array<StoredMessage>
   status: SessionStatus | undefined
-  turn: Fiber.Fiber<void> | undefined
+  /** The running turn, and how to end it. */
+  turn: { fiber: Fiber.Fiber<void> | undefined } | undefined
   deleted: boolean
 }
 
@@ -202,7 +216,10 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       ? Effect.succeed(`The tool ${name} is not available.`)
       : own ?? (tool === undefined
         ? Effect.succeed(`There is no tool ${name}.`)
-        : Effect.catch(tool(args, { session, agent: agentOf(sim) }), (error) => Effect.succeed(`Error: ${error.message}`)))
+        : Effect.catch(
+          tool(args, { session, agent: agentOf(sim) }),
+          (error) => Effect.succeed(`Error: ${error.message}`)
+        ))
     yield* publish({ type: "tool", session, tool: name, status: "completed" })
     return { name, result }
   })
@@ -221,7 +238,11 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       const call: (typeof calls)[number] = { request, outcome: "open", session: sim.info.id }
       calls.push(call)
       const reply = yield* options.script(request).pipe(
-        Effect.onExit((exit) => Effect.sync(() => { call.outcome = Exit.isSuccess(exit) ? "answered" : "hung up" }))
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            call.outcome = Exit.isSuccess(exit) ? "answered" : "hung up"
+          })
+        )
       )
       if (!("status" in reply) || !isRetried(reply.status)) return reply
       const wait = Number(reply.headers?.["retry-after"] ?? 2 ** attempt) * 1_000
@@ -243,7 +264,13 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       replace(sim, id, (stored) => ({
         ...stored,
         text,
-        message: { ...empty, completed: true, finish, error, parts: text === "" ? [] : [{ type: "text", text, metadata: {} }] }
+        message: {
+          ...empty,
+          completed: true,
+          finish,
+          error,
+          parts: text === "" ? [] : [{ type: "text", text, metadata: {} }]
+        }
       }))
     return yield* Effect.gen(function*() {
       const reply = yield* callModel(sim)
@@ -298,7 +325,10 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     )
 
   const startTurn = Effect.fnUntraced(function*(sim: Sim) {
-    if (sim.turn === undefined) sim.turn = yield* FiberSet.run(turns, runTurn(sim))
+    if (sim.turn !== undefined) return
+    const turn: NonNullable<Sim["turn"]> = { fiber: undefined }
+    sim.turn = turn
+    turn.fiber = yield* FiberSet.run(turns, runTurn(sim))
   })
 
   // ---- the port ---------------------------------------------------------------------------------------------------
@@ -322,7 +352,9 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
 
   const deleteTree = (session: SessionId): Effect.Effect<void> =>
     Effect.gen(function*() {
-      for (const child of sims.values()) if (child.info.parent === session && !child.deleted) yield* deleteTree(child.info.id)
+      for (const child of sims.values()) {
+        if (child.info.parent === session && !child.deleted) yield* deleteTree(child.info.id)
+      }
       const sim = sims.get(session)
       if (sim === undefined || sim.deleted) return
       sim.deleted = true
@@ -348,8 +380,10 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     }),
     get: (session) => Effect.andThen(operation("get"), Effect.map(find(session), ({ info }) => info)),
     children: (session) =>
-      Effect.map(find(session), () =>
-        [...sims.values()].filter((sim) => sim.info.parent === session && !sim.deleted).map(({ info }) => info)),
+      Effect.map(
+        find(session),
+        () => [...sims.values()].filter((sim) => sim.info.parent === session && !sim.deleted).map(({ info }) => info)
+      ),
     prompt: Effect.fnUntraced(function*(prompt) {
       yield* operation("prompt")
       const sim = yield* find(prompt.session)
@@ -363,36 +397,50 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       Effect.sync(() => sims.get(session)?.stored.some(({ message }) => message.id === id) ?? false),
     statuses: Effect.gen(function*() {
       yield* operation("statuses")
-      return new Map([...sims].flatMap(([id, { status }]): ReadonlyArray<[SessionId, SessionStatus]> =>
-        status === undefined ? [] : [[id, status]]
-      ))
+      return new Map(
+        [...sims].flatMap(([id, { status }]): ReadonlyArray<[SessionId, SessionStatus]> =>
+          status === undefined ? [] : [[id, status]]
+        )
+      )
     }),
     abort: Effect.fnUntraced(function*(session) {
       yield* operation("abort")
-      const turn = sims.get(session)?.turn
-      if (turn === undefined) yield* publish({ type: "idle", session })
-      else yield* Fiber.interrupt(turn)
+      const fiber = sims.get(session)?.turn?.fiber
+      if (fiber === undefined) yield* publish({ type: "idle", session })
+      else yield* Fiber.interrupt(fiber)
     }),
     delete: (session) => Effect.andThen(operation("delete"), deleteTree(session)),
     events: Stream.fromPubSub(hub),
     agents: Effect.as(operation("agents"), agents),
     models: Effect.as(operation("models"), [simulatedModel, { provider: "scripted", model: "other" }]),
     replyPermission: (id, reply) => answerAsk(id, reply),
-    replyQuestion: (id, replies) => answerAsk(id, replies === undefined ? "The user dismissed the question." : JSON.stringify(replies))
+    replyQuestion: (id, replies) =>
+      answerAsk(id, replies === undefined ? "The user dismissed the question." : JSON.stringify(replies))
   })
 
   const answerAsk = (id: string, text: string) =>
     Effect.suspend(() => {
       const answer = answers.get(id)
-      if (answer === undefined) return Effect.fail(new HostRefused({ operation: "answer a request", status: 404, detail: `no request ${id}` }))
+      if (answer === undefined) {
+        return Effect.fail(new HostRefused({ operation: "answer a request", status: 404, detail: `no request ${id}` }))
+      }
       return Effect.asVoid(Deferred.succeed(answer, text))
     })
 
-  return Context.make(SessionClient, client).pipe(Context.add(SimulatedHost, SimulatedHost.of({
-    offer: (offered) => Effect.sync(() => { tools = offered }),
-    calls: Effect.sync(() => calls.map((call) => ({ ...call }))),
-    sessions: Effect.sync(() => [...sims.values()].filter((sim) => !sim.deleted).map(({ info }) => info)),
-    lose: (predicate) => Effect.sync(() => { lost = predicate }),
-    fail: (name, times) => Effect.sync(() => void failures.set(name, times))
-  })))
+  return Context.make(SessionClient, client).pipe(Context.add(
+    SimulatedHost,
+    SimulatedHost.of({
+      offer: (offered) =>
+        Effect.sync(() => {
+          tools = offered
+        }),
+      calls: Effect.sync(() => calls.map((call) => ({ ...call }))),
+      sessions: Effect.sync(() => [...sims.values()].filter((sim) => !sim.deleted).map(({ info }) => info)),
+      lose: (predicate) =>
+        Effect.sync(() => {
+          lost = predicate
+        }),
+      fail: (name, times) => Effect.sync(() => void failures.set(name, times))
+    })
+  ))
 })

@@ -52,24 +52,49 @@ export const ceiling = (agent: HostAgent | undefined, session: ReadonlyArray<Rul
 }
 
 /**
- * Rules for a child's session that keep its agent within `limits`. They come after the agent's own rules, where an
- * `allow` would widen what the agent itself restricts: there, only restrictions are passed on.
+ * Rules for a child's session, to come after its agent's own: for every permission the narrower of what the agent and
+ * what `limits` allow. Where patterns of both overlap in part, the narrower of the two holds for the whole overlap.
  */
 export const narrow = (child: ReadonlyArray<Rule>, limits: ReadonlyArray<Rule>): ReadonlyArray<Rule> => {
-  const usable = child.filter((rule) => rule.action !== "deny")
-  const names = [...new Set([...usable, ...limits].map((rule) => rule.permission))]
-  const wildFirst = [...names.filter((name) => name.includes("*")), ...names.filter((name) => !name.includes("*"))]
+  if (limits.every((rule) => rule.action === "allow")) return []
+  const names = [...new Set([...child, ...limits].map((rule) => rule.permission))]
+  const isWild = (name: string) => /[*?]/.test(name)
+  const wildFirst = [...names.filter(isWild), ...names.filter((name) => !isWild(name))]
   return wildFirst.flatMap((permission) => {
-    const last = child.findLast((rule) => matches(rule.permission, permission))
-    const unrestricted = last?.action === "allow" && last.pattern === "*"
-    const rules = limits
-      .filter((rule) => matches(rule.permission, permission))
-      .filter((rule) =>
-        unrestricted || rule.action === "deny"
-        || (rule.action === "ask" && evaluate(child, permission, rule.pattern) === "allow")
-      )
-    return rules.some((rule) => rule.action !== "allow") ? rules.map((rule) => ({ ...rule, permission })) : []
+    const own = table(child, permission, "ask")
+    const limit = table(limits, permission, "allow")
+    return [
+      { permission, pattern: "*", action: narrower(own.base, limit.base) },
+      ...own.exceptions.map(({ action, pattern }) => ({ permission, pattern, action: narrower(action, limit.base) })),
+      ...limit.exceptions.map(({ action, pattern }) => ({
+        permission,
+        pattern,
+        action: narrower(action, narrowestWithin(own, pattern))
+      }))
+    ]
   })
+}
+
+/** The rules for one permission: what holds in general (`silent` when nothing is said), and what was said after that. */
+const table = (rules: ReadonlyArray<Rule>, permission: string, silent: Rule["action"]) => {
+  const relevant = rules.filter((rule) => matches(rule.permission, permission))
+  const start = relevant.findLastIndex((rule) => rule.pattern === "*")
+  return { base: relevant[start]?.action ?? silent, exceptions: relevant.slice(start + 1) }
+}
+
+/** The narrowest action that any text which fits `pattern` can meet. */
+const narrowestWithin = ({ base, exceptions }: ReturnType<typeof table>, pattern: string): Rule["action"] => {
+  const same = exceptions.findLastIndex((rule) => rule.pattern === pattern)
+  return exceptions
+    .slice(Math.max(0, same))
+    .filter((rule) => mayOverlap(rule.pattern, pattern))
+    .reduce((least, rule) => narrower(least, rule.action), exceptions[same]?.action ?? base)
+}
+
+/** Whether a text could fit both patterns, judged by what stands before their first wild card. */
+const mayOverlap = (a: string, b: string): boolean => {
+  const head = (pattern: string) => pattern.split(/[*?]/)[0] ?? ""
+  return head(a).startsWith(head(b)) || head(b).startsWith(head(a))
 }
 
 /** A right of a role under the user's general setting for the same permission: never wider than either. */

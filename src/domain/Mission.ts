@@ -57,13 +57,15 @@ export const decide = (
 export const saysComplete = (answer: string): boolean => {
   let fence: string | undefined
   for (const line of answer.split(/\r?\n/)) {
-    const mark = /^\s*(`{3,}|~{3,})/.exec(line)?.[1]
-    if (mark !== undefined) {
-      if (fence === undefined) fence = mark
-      else if (mark.startsWith(fence)) fence = undefined
+    const mark = /^\s*(`{3,}|~{3,})\s*(.*)$/.exec(line)
+    if (mark?.[1] !== undefined && mark[2] !== undefined) {
+      const [, ticks, info] = mark
+      // A fence of backticks has none of them behind it: that would be code within the line.
+      if (fence === undefined && !(ticks.startsWith("`") && info.includes("`"))) fence = ticks
+      else if (fence !== undefined && ticks.startsWith(fence) && info === "") fence = undefined
       continue
     }
-    if (fence === undefined && /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1\s*$/.test(line)) return true
+    if (fence === undefined && /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1[.!]?\s*$/.test(line)) return true
   }
   return false
 }

@@ -3,7 +3,7 @@
  * provider's, and the total. Effect's Semaphore counts one limit; taking several, one after the other, would hold
  * permits of one while waiting for another, so requests wait in one line here and are granted all or nothing.
  */
-import { Context, Deferred, Effect, Layer, type Scope } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, type Scope } from "effect"
 import { Config } from "../Config.ts"
 import { formatModel, type ModelRef } from "../domain/Session.ts"
 import type { TaskId } from "../domain/Task.ts"
@@ -39,10 +39,10 @@ export class Concurrency extends Context.Service<Concurrency, {
       /** The counters a request draws on, with their limits. */
       const claims = ({ agent, model }: SlotRequest): ReadonlyArray<readonly [string, number]> => [
         ["total", limits.total],
-        [`agent ${agent}`, limits.agents[agent] ?? limits.agent],
+        [`agent ${agent}`, named(limits.agents, agent) ?? limits.agent],
         ...(model === undefined ? [] : [
-          [`model ${formatModel(model)}`, limits.models[formatModel(model)] ?? limits.total] as const,
-          [`provider ${model.provider}`, limits.providers[model.provider] ?? limits.total] as const
+          [`model ${formatModel(model)}`, named(limits.models, formatModel(model)) ?? limits.total] as const,
+          [`provider ${model.provider}`, named(limits.providers, model.provider) ?? limits.total] as const
         ])
       ]
       const fits = (request: SlotRequest) => claims(request).every(([name, limit]) => (used.get(name) ?? 0) < limit)
@@ -57,12 +57,14 @@ export class Concurrency extends Context.Service<Concurrency, {
 
       const release = (request: SlotRequest) => {
         count(request, -1)
-        for (const waiting of [...line]) {
-          if (!fits(waiting.request)) continue
-          line.splice(line.indexOf(waiting), 1)
+        // First decide, then wake: a waiter that is woken may give its slot back at once, which comes here again.
+        const granted = line.filter((waiting) => {
+          if (!fits(waiting.request)) return false
           count(waiting.request, 1)
-          Deferred.doneUnsafe(waiting.granted, Effect.void)
-        }
+          return true
+        })
+        for (const waiting of granted) line.splice(line.indexOf(waiting), 1)
+        for (const waiting of granted) Deferred.doneUnsafe(waiting.granted, Effect.void)
       }
 
       return Concurrency.of({
@@ -101,15 +103,25 @@ export class Concurrency extends Context.Service<Concurrency, {
               )
             })
           )
+          const scope = yield* Effect.scope
           yield* Effect.addFinalizer(() => give("closed"))
           yield* take
+          /** Takes the slot again on behalf of the task: in its scope, whatever becomes of the one who waits for it. */
+          let retaking: Fiber.Fiber<void> | undefined
+          const retake = Effect.gen(function*() {
+            const forgotten = Effect.sync(() => {
+              retaking = undefined
+            })
+            retaking ??= yield* Effect.forkIn(Effect.ensuring(take, forgotten), scope)
+            return retaking
+          })
           return {
             parkedWhile: (effect) =>
               Effect.uninterruptibleMask((restore) =>
                 Effect.gen(function*() {
                   if (parked++ === 0 && state === "held") yield* give("free")
                   const exit = yield* Effect.exit(restore(effect))
-                  if (--parked === 0) yield* restore(take)
+                  if (--parked === 0) yield* restore(Effect.flatMap(retake, Fiber.await))
                   return yield* exit
                 })
               )
@@ -125,3 +137,7 @@ export class Concurrency extends Context.Service<Concurrency, {
     })
   )
 }
+
+/** A name may be one that every object has, such as `constructor`. */
+const named = (limits: Readonly<Record<string, number>>, name: string): number | undefined =>
+  Object.hasOwn(limits, name) ? limits[name] : undefined

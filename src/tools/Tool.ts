@@ -33,7 +33,13 @@ export const make = <T, E, Error extends { readonly message: string }, R>(option
   return {
     name: options.name,
     description: options.description,
-    parameters: { ...document.schema, additionalProperties: false },
+    parameters: {
+      type: "object",
+      properties: {},
+      ...document.schema,
+      ...(Object.keys(document.definitions).length > 0 ? { $defs: document.definitions } : {}),
+      additionalProperties: false
+    },
     call: Effect.fn(`tool.${options.name}`)(function*(args: unknown, caller: Caller) {
       const decoded = yield* Schema.decodeUnknownEffect(options.parameters, { errors: "all" })(args ?? {}).pipe(
         Effect.mapError((error) => new ToolRefusal({ message: badArguments(options.name, error.issue) }))

@@ -94,6 +94,20 @@ describe("narrow", () => {
     assert.strictEqual(effective(child, [rule("edit", "*", "ask")], "edit", "src/a.ts"), "deny")
   })
 
+  it("leaves a child what its own rules allow and its parent's do not touch", () => {
+    const recorder = [rule("*", "*", "deny"), rule("read", "*", "allow"), rule("edit", ".opencode/**", "allow")]
+    const limits = [rule("*", "*", "allow"), rule("bash", "*", "deny"), rule("edit", "src/*", "deny")]
+    assert.strictEqual(effective(recorder, limits, "edit", ".opencode/a.md"), "allow")
+    assert.strictEqual(effective(recorder, limits, "read", "src/a.ts"), "allow")
+    const builder = [...recorder, rule("edit", "*", "allow"), rule("bash", "*", "allow")]
+    assert.strictEqual(effective(builder, limits, "edit", "a.ts"), "allow")
+    assert.strictEqual(effective(builder, limits, "edit", "src/a.ts"), "deny")
+    assert.strictEqual(effective(builder, limits, "bash", "ls"), "deny")
+    const exceptions = [rule("bash", "*", "deny"), rule("bash", "git *", "allow")]
+    assert.strictEqual(effective(builder, exceptions, "bash", "git log"), "allow")
+    assert.strictEqual(effective(builder, exceptions, "bash", "ls"), "deny")
+  })
+
   const width: Record<Rule["action"], number> = { deny: 0, ask: 1, allow: 2 }
   const permissions = ["read", "edit", "bash", "webfetch"] as const
   const paths = ["a.ts", "src/a.ts", ".opencode/a.md", ".opencode/docs/a.md"]

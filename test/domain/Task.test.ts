@@ -259,6 +259,14 @@ describe("an ordinary life", () => {
     assert.strictEqual(transition(waiting, { type: "waiting", run: 1, waiting: true }, 6_000), waiting)
     assert.isFalse(transition(waiting, { type: "resumed", run: 2, promptId: prompt }, 6_000).waiting)
   })
+
+  it("an ended task neither waits nor retries any more", () => {
+    const waiting = transition(running, { type: "waiting", run: 1, waiting: true }, 5_000)
+    const retrying = transition(waiting, { type: "observed", retrying: "overloaded" }, 6_000)
+    const failed = transition(retrying, { type: "ended", run: 1, end: { state: "failed", reason: "no" } }, 7_000)
+    assert.isFalse(failed.waiting)
+    assert.isFalse("retrying" in failed)
+  })
 })
 
 describe("headline", () => {

@@ -46,12 +46,13 @@ const hold = Effect.fnUntraced(function*(request: SlotRequest) {
   return { state, fiber, finish: Deferred.succeed(finish, undefined).pipe(Effect.andThen(settle)) }
 })
 
-/** Takes a slot in a scope of its own, which `close` closes. */
+/** Takes a slot in a scope of its own, which `close` closes; after `closeNow`, nobody has acted on it yet. */
 const take = Effect.fnUntraced(function*(request: SlotRequest) {
   const concurrency = yield* Concurrency
   const scope = yield* Scope.make()
   const slot = yield* concurrency.slot(request).pipe(Scope.provide(scope))
-  return { slot, close: Scope.close(scope, Exit.void).pipe(Effect.andThen(settle)) }
+  const closeNow = Scope.close(scope, Exit.void)
+  return { slot, closeNow, close: Effect.andThen(closeNow, settle) }
 })
 
 /** Parks a slot until `unpark`; the fiber ends when the slot is held again. */
@@ -184,6 +185,17 @@ describe("the line", () => {
       assert.isTrue(second.state.started)
     }).pipe(Effect.provide(withLimits({ agent: 1 }))))
 
+  it.effect("the first in line does not hold up those behind it for whom there is room", () =>
+    Effect.gen(function*() {
+      yield* hold(request("task_1", "Builder"))
+      const inspector = yield* hold(request("task_2", "Inspector"))
+      const builder = yield* hold(request("task_3", "Builder"))
+      const next = yield* hold(request("task_4", "Inspector"))
+      yield* inspector.finish
+      assert.isFalse(builder.state.started)
+      assert.isTrue(next.state.started)
+    }).pipe(Effect.provide(withLimits({ agent: 1 }))))
+
   it.effect("tasks of one agent start in the order in which they asked", () =>
     Effect.gen(function*() {
       const tasks = yield* Effect.forEach([1, 2, 3, 4, 5], (n) => hold(request(`task_${n}`)))
@@ -257,12 +269,62 @@ describe("the line", () => {
       const first = yield* take(request("task_1"))
       const second = yield* hold(request("task_2"))
       const third = yield* hold(request("task_3"))
-      yield* Effect.all([first.close, Fiber.interrupt(second.fiber)], { concurrency: "unbounded" })
+      yield* first.closeNow
+      second.fiber.interruptUnsafe()
       yield* settle
       assert.isTrue(third.state.started)
       yield* third.finish
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("tasks that end as soon as they start let the next one start, once each, and leak nothing", () =>
+    Effect.gen(function*() {
+      const concurrency = yield* Concurrency
+      const first = yield* take(request("task_1"))
+      const started: Array<number> = []
+      for (const n of [2, 3, 4, 5]) {
+        const work = Effect.andThen(concurrency.slot(request(`task_${n}`)), Effect.sync(() => started.push(n)))
+        yield* Effect.forkChild(Effect.scoped(work))
+      }
+      yield* settle
+      yield* first.close
+      assert.deepStrictEqual(started, [2, 3, 4, 5])
+      yield* allFree(1)
+    }).pipe(Effect.provide(withLimits({ total: 1 }))))
+
+  it.effect("tasks that end as soon as they start push nobody else out of the line", () =>
+    Effect.gen(function*() {
+      const concurrency = yield* Concurrency
+      const builder = yield* take(request("task_1", "Builder"))
+      const inspector = yield* take(request("task_2", "Inspector"))
+      for (const n of [3, 4]) {
+        yield* Effect.forkChild(Effect.scoped(concurrency.slot(request(`task_${n}`, "Builder"))))
+      }
+      yield* settle
+      const waiting = yield* hold(request("task_5", "Inspector"))
+      yield* builder.close
+      assert.strictEqual(yield* position("task_5"), 1)
+      yield* inspector.close
+      assert.isTrue(waiting.state.started)
+    }).pipe(Effect.provide(withLimits({ agent: 1 }))))
+
+  it.effect("a task that starts and at once interrupts another, granted a slot by the same release, leaks nothing", () =>
+    Effect.gen(function*() {
+      const concurrency = yield* Concurrency
+      const first = yield* take(request("task_1", "Builder", sonnet))
+      const others: Array<Fiber.Fiber<unknown, unknown>> = []
+      const interrupting = Effect.andThen(
+        concurrency.slot(request("task_2", "Inspector", sonnet)),
+        Effect.sync(() => others.forEach((fiber) => fiber.interruptUnsafe()))
+      )
+      yield* Effect.forkChild(Effect.scoped(interrupting))
+      yield* settle
+      const other = yield* hold(request("task_3", "Builder", gpt))
+      others.push(other.fiber)
+      yield* first.close
+      assert.isTrue(other.state.ended)
+      yield* allFree(2)
+    }).pipe(Effect.provide(withLimits({ total: 2, agent: 1, models: { "anthropic/sonnet": 1 } }))))
 })
 
 describe("a slot", () => {
@@ -425,8 +487,10 @@ describe("a parked slot", () => {
       yield* parked.unpark
       assert.strictEqual(yield* position("task_parent"), 1)
       yield* Fiber.interrupt(parked.fiber)
-      assert.isUndefined(yield* position("task_parent"))
+      // The task itself goes on, and still wants its slot.
+      assert.strictEqual(yield* position("task_parent"), 1)
       yield* parent.close
+      assert.isUndefined(yield* position("task_parent"))
       yield* child.finish
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
@@ -437,7 +501,9 @@ describe("a parked slot", () => {
       const parked = yield* park(parent)
       const child = yield* take(request("task_child"))
       yield* parked.unpark
-      yield* Effect.all([child.close, Fiber.interrupt(parked.fiber)], { concurrency: "unbounded" })
+      yield* child.closeNow
+      parked.fiber.interruptUnsafe()
+      yield* settle
       yield* parent.close
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))

@@ -1,0 +1,93 @@
+/** The command line: `opencode-orchestrator`. */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Duration, Effect, FileSystem, Option, Path } from "effect"
+import { Command, Flag } from "effect/cli"
+import type { ModelRef } from "../../src/domain/Session.ts"
+import { DemoFailed, ownDemo, scriptedDemo } from "./demo.ts"
+import { packageRoot } from "./packageRoot.ts"
+
+const defaultMinutes = { scripted: 5, own: 30 }
+
+const demo = Command.make(
+  "demo",
+  {
+    model: Flag.String("model").pipe(
+      Flag.withMetavar("provider/model"),
+      Flag.withDescription("A model of your own OpenCode, instead of the scripted one"),
+      Flag.optional
+    ),
+    directory: Flag.String("dir").pipe(
+      Flag.withMetavar("path"),
+      Flag.withDescription("With --model: the project to work in (default: this folder)"),
+      Flag.optional
+    ),
+    goal: Flag.String("goal").pipe(Flag.withDescription("With --model: the goal for the Commander"), Flag.optional),
+    minutes: Flag.Finite("minutes").pipe(
+      Flag.withDescription(`Time limit (default: ${defaultMinutes.scripted}, with --model ${defaultMinutes.own})`),
+      Flag.optional
+    )
+  },
+  Effect.fn("demo")(function*({ directory, goal, minutes, model }) {
+    if (Option.exists(minutes, (value) => !(value > 0))) {
+      return yield* new DemoFailed({ reason: "--minutes must be a number above 0." })
+    }
+    const limit = (otherwise: number) => Duration.minutes(Option.getOrElse(minutes, () => otherwise))
+    if (Option.isNone(model)) {
+      if (Option.isSome(directory) || Option.isSome(goal)) {
+        return yield* new DemoFailed({
+          reason: "--dir and --goal need --model provider/model: the scripted model knows only its own project."
+        })
+      }
+      return yield* scriptedDemo(limit(defaultMinutes.scripted))
+    }
+    if (Option.isNone(goal) || goal.value.trim() === "") {
+      return yield* new DemoFailed({ reason: "With --model, say what to do: --goal \"...\"." })
+    }
+    yield* ownDemo({
+      model: yield* readModel(model.value),
+      directory: yield* readDirectory(Option.getOrElse(directory, () => ".")),
+      goal: goal.value,
+      timeLimit: limit(defaultMinutes.own)
+    })
+  })
+).pipe(
+  Command.withDescription("Shows a mission from its goal to its end, in a real OpenCode"),
+  Command.withExamples([
+    { command: "opencode-orchestrator demo", description: "No key needed: a scripted model in a project made for it" },
+    {
+      command:
+        "opencode-orchestrator demo --model anthropic/claude-sonnet-4-5 --dir ~/shop --goal \"Make the tests pass\"",
+      description: "Your own model and project, with your own OpenCode config"
+    }
+  ])
+)
+
+const readModel = (text: string): Effect.Effect<ModelRef, DemoFailed> => {
+  const [, provider, model] = /^([^/\s]+)\/(\S+)$/.exec(text) ?? []
+  return provider === undefined || model === undefined
+    ? Effect.fail(new DemoFailed({ reason: `--model must look like provider/model, and "${text}" does not.` }))
+    : Effect.succeed({ provider, model })
+}
+
+const readDirectory = Effect.fnUntraced(function*(text: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const directory = path.resolve(text)
+  const info = yield* Effect.option(fs.stat(directory)) // unreadable counts as missing
+  return Option.isSome(info) && info.value.type === "Directory"
+    ? yield* fs.realPath(directory).pipe(Effect.mapError(({ message }) => new DemoFailed({ reason: message })))
+    : yield* new DemoFailed({ reason: `--dir must be a folder, and there is none at ${directory}.` })
+})
+
+const root = Command.make("opencode-orchestrator").pipe(
+  Command.withDescription(
+    "Give OpenCode one goal and walk away: parallel agents under a Commander that sees it through."
+  ),
+  Command.withSubcommands([demo])
+)
+
+packageRoot.pipe(
+  Effect.flatMap(({ version }) => Command.run(root, { version })),
+  Effect.provide(NodeServices.layer),
+  NodeRuntime.runMain
+)
