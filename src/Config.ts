@@ -92,8 +92,6 @@ export class Config extends Context.Service<Config, ConfigValues>()("orchestrato
   static readonly layer = (values: ConfigValues) => Layer.succeed(this, values)
 }
 
-export const defaults: ConfigValues = Schema.decodeSync(ConfigSchema)({})
-
 /**
  * Reads settings from outside. A value that does not fit is left out, so that its default holds, and is named in
  * `problems`: one sentence each, with the path, what is accepted, and what is used instead.
@@ -116,6 +114,9 @@ export const readConfig = (
     }
   }
 }
+
+/** What holds where nothing is set. */
+export const defaults: ConfigValues = readConfig({}, "the defaults").values
 
 const describeProblem = (path: ReadonlyArray<string>, message: string, source: string): string => {
   if (path.length === 0) return `${source}: expected an object of settings; the defaults are used.`

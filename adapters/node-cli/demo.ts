@@ -12,9 +12,7 @@ import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
-// oxlint-disable-next-line no-restricted-imports -- the demo is the test kit's real host and scripted model, shown to people
 import { findBinary, HostDidNotStart, makeProject, serve, startHost } from "../test/RealHost.ts"
-// oxlint-disable-next-line no-restricted-imports -- as above
 import { ScriptedModel } from "../test/ScriptedModel.ts"
 import { projectFiles, projectGoal, readTestRun, script } from "./demoScript.ts"
 import { lastWords, makePrinter, type Printer, taskTable, watchMission } from "./missionView.ts"

@@ -1,6 +1,5 @@
 /** The demo's project, and the scripted model that plays the agents in it: each answer follows from the conversation. */
 import { Effect } from "effect"
-// oxlint-disable-next-line no-restricted-imports -- the demo is the test kit's real host and scripted model, shown to people
 import type { ModelReply, ModelRequest, Script } from "../test/Script.ts"
 import { type Headline, readHeadlines } from "./headlines.ts"
 

@@ -137,14 +137,14 @@ export const watchMission = Effect.fn("watchMission")(function*(options: {
       Effect.forkScoped
     )
 
-  const lastWord = (root: SessionId) =>
-    Effect.map(
-      sessions.messages(root, 1),
-      ([last]) =>
-        last?.role === "assistant" && last.completed && saysComplete(messageText(last))
-          ? { complete: true, words: "The Commander said that it is complete." }
-          : undefined
-    )
+  /** Where toasts are switched off: the Commander said that it is done, and nobody works any more. */
+  const saidComplete = Effect.fnUntraced(function*(root: SessionId) {
+    if ((yield* sessions.statuses).size > 0) return undefined
+    const [last] = yield* sessions.messages(root, 1)
+    return last?.role === "assistant" && last.completed && saysComplete(messageText(last))
+      ? { complete: true, words: "The Commander said that it is complete." }
+      : undefined
+  })
 
   const show = Effect.fnUntraced(function*(seen: ViewEvent) {
     switch (seen.type) {
@@ -154,7 +154,7 @@ export const watchMission = Effect.fn("watchMission")(function*(options: {
       case "session.updated":
         return known.set(seen.properties.info.id, toSession(seen.properties.info))
       case "session.idle":
-        return isRoot(seen.properties.sessionID) ? yield* endLater(lastWord(seen.properties.sessionID)) : undefined
+        return isRoot(seen.properties.sessionID) ? yield* endLater(saidComplete(seen.properties.sessionID)) : undefined
       case "session.error": {
         const { error, sessionID } = seen.properties
         const words = error.data?.message ?? error.name

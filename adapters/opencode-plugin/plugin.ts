@@ -47,7 +47,7 @@ export const server: Plugin = async (input, options) => {
   /** Runs a hook so that nothing that happens inside reaches the host. */
   const total = async (
     where: string,
-    effect: Effect.Effect<unknown, unknown, Orchestrator | MissionLoop | Notifier>
+    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier>
   ): Promise<void> => {
     await runtime.runPromiseExit(Effect.catchCause(effect, (cause) => report(where, cause)))
   }

@@ -157,7 +157,10 @@ export const layer = (options: { readonly url: string; readonly directory: strin
       const listen = Effect.gen(function*() {
         const signal = yield* Effect.abortSignal
         const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
-        yield* Stream.fromAsyncIterable<unknown, unknown>(stream, (cause) => cause).pipe(
+        yield* Stream.fromAsyncIterable<unknown, HostUnavailable>(
+          stream,
+          (cause) => new HostUnavailable({ operation: "listen to events", detail: detail(cause) })
+        ).pipe(
           Stream.runForEach((raw) =>
             Effect.gen(function*() {
               yield* Deferred.succeed(connected, undefined)

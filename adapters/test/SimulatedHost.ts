@@ -31,14 +31,22 @@ import {
   defaultUsage,
   describeRequest,
   type ModelCall,
-  type ModelRequest,
-  type Script
+  type ModelReply,
+  type ModelRequest
 } from "./Script.ts"
 
 export type SimulatedTool = (args: unknown, caller: Caller) => Effect.Effect<string, { readonly message: string }>
 
+/** The turn dies: its message stays unfinished, the session is idle, and no event tells of it. */
+export interface SilentDeath {
+  readonly silentDeath: true
+}
+
+/** A Script, which may let a turn die as well. */
+export type SimulatedScript = (request: ModelRequest) => Effect.Effect<ModelReply | SilentDeath>
+
 export interface SimulatedHostOptions {
-  readonly script: Script
+  readonly script: SimulatedScript
   /** From the acceptance of a prompt to the start of its turn, ms. An abort in between is forgotten, as by the real host. */
   readonly startDelay?: number
   /** Agents beside the orchestrator's seven and the host's own `build` and `general`. */
@@ -78,7 +86,7 @@ interface Sim {
   readonly stored: Array<StoredMessage>
   status: SessionStatus | undefined
   /** The running turn, and how to end it. */
-  turn: { fiber: Fiber.Fiber<void> | undefined } | undefined
+  turn: { fiber: Fiber.Fiber<void> | undefined; died: boolean } | undefined
   deleted: boolean
 }
 
@@ -274,6 +282,10 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       }))
     return yield* Effect.gen(function*() {
       const reply = yield* callModel(sim)
+      if ("silentDeath" in reply) {
+        if (sim.turn !== undefined) sim.turn.died = true
+        return false
+      }
       if (sim.deleted) {
         yield* publish({ type: "error", session, error: { name: "UnknownError", message: "Failed query: insert" } })
         return false
@@ -318,15 +330,16 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     }).pipe(
       Effect.onInterrupt(() => publish({ type: "error", session: sim.info.id, error: aborted })),
       Effect.ensuring(Effect.suspend(() => {
+        const died = sim.turn?.died === true
         sim.status = undefined
         sim.turn = undefined
-        return publish({ type: "idle", session: sim.info.id })
+        return died ? Effect.void : publish({ type: "idle", session: sim.info.id })
       }))
     )
 
   const startTurn = Effect.fnUntraced(function*(sim: Sim) {
     if (sim.turn !== undefined) return
-    const turn: NonNullable<Sim["turn"]> = { fiber: undefined }
+    const turn: NonNullable<Sim["turn"]> = { fiber: undefined, died: false }
     sim.turn = turn
     turn.fiber = yield* FiberSet.run(turns, runTurn(sim))
   })

@@ -145,7 +145,8 @@ export const formatDuration = (ms: number): string => {
   return minutes % 60 === 0 ? `${minutes / 60} h` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 
-const stateWords: Record<EndState, string> = {
+/** What became of a task, as a sentence about it goes on. */
+export const endWords: Record<EndState, string> = {
   completed: "completed",
   failed: "failed",
   cancelled: "was cancelled",
@@ -154,7 +155,7 @@ const stateWords: Record<EndState, string> = {
 
 /** The first line of every answer about an ended task: id, what became of it, agent, description, duration. */
 export const headline = (task: Task & { readonly state: EndState }, now: number): string =>
-  `${task.id} ${stateWords[task.state]} after ${
+  `${task.id} ${endWords[task.state]} after ${
     formatDuration(duration(task, now))
   } · ${task.agent} · ${task.description}`
 

@@ -1,6 +1,6 @@
 /** The port to the person: short messages that appear and vanish. Showing one never fails and never blocks work. */
 import { Context, type Effect } from "effect"
-import { formatDuration, type Task } from "../domain/Task.ts"
+import { endWords, formatDuration, isSettled, type Task } from "../domain/Task.ts"
 
 export interface Toast {
   readonly variant: "info" | "success" | "warning" | "error"
@@ -24,7 +24,11 @@ export const presets = {
   sessionCreated: (task: Task) => toast("info", `${task.agent} started`, clip(task.description)),
   taskCompleted: (task: Task) => toast("success", `${task.agent} completed`, clip(task.description)),
   taskFailed: (task: Task) =>
-    toast("error", `${task.agent}: ${task.state.replace("_", " ")}`, clip(`${task.description}: ${task.reason ?? ""}`)),
+    toast(
+      "error",
+      `${task.agent} ${isSettled(task) ? endWords[task.state] : task.state}`,
+      clip(`${task.description}: ${task.reason ?? ""}`)
+    ),
   asking: (task: Task) =>
     toast("warning", `${task.agent} asks you`, clip(`${task.description}: answer in its session, or it waits.`)),
   configProblem: (problems: ReadonlyArray<string>) => toast("warning", "Orchestrator config", problems.join("\n")),

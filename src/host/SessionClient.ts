@@ -58,7 +58,7 @@ export type SessionError = HostError | SessionNotFound
 export const untilHostAnswers = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(effect, {
     schedule: Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]),
-    while: (error) => error instanceof HostUnavailable
+    while: (error) => Schema.is(HostUnavailable)(error)
   })
 
 export interface NewSession {

@@ -17,7 +17,7 @@ export const continueInstruction = [
   "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
   "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
   "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
-  "If you cannot go on, say what stops you and write MISSION COMPLETE on a line of its own."
+  "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
 ].join("\n")
 
 /** Marks a prompt as the orchestrator's own. */

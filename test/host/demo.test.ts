@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url"
 
 const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
 
-const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(ChildProcess.make(process.execPath, [main, ...args], {
     extendEnv: true,
@@ -19,7 +19,7 @@ const run = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
 describe("the demo", () => {
   it.live("sees a mission through, with a task that fails and is delegated again", () =>
     Effect.gen(function*() {
-      const { code, output } = yield* run("demo")
+      const { code, output } = yield* run(["demo"])
       assert.match(output, /^Builder +Repair truncate +failed /m)
       assert.match(output, /^Builder +Repair truncate, second attempt +completed /m)
       assert.match(output, /^Inspector +Run the tests +completed /m)
@@ -30,7 +30,7 @@ describe("the demo", () => {
 
   it.live("refuses options that it cannot use, in one sentence", () =>
     Effect.gen(function*() {
-      const { code, output } = yield* run("demo", "--model", "no-provider", "--goal", "anything")
+      const { code, output } = yield* run(["demo", "--model", "no-provider", "--goal", "anything"])
       assert.include(output, "--model must look like provider/model, and \"no-provider\" does not.")
       assert.notInclude(output, "    at ")
       assert.strictEqual(code, 1)

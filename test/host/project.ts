@@ -1,0 +1,102 @@
+/** A project on the real OpenCode, with its events as they arrived: what the host tests act on and look at. */
+import { NodeServices } from "@effect/platform-node"
+import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
+import { Clock, Context, Deferred, Effect, Layer, Queue, Schema, Stream } from "effect"
+import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
+import type { Script } from "../../adapters/test/Script.ts"
+import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
+
+/** The server that a file's tests share. */
+export class Server extends Context.Service<Server, RealHost>()("test/Server") {
+  static readonly layer = (script: Script, config: Record<string, unknown> = {}, options: unknown = {}) =>
+    Layer.effect(Server, startHost({ plugin: [[pluginUrl, options]], config })).pipe(
+      Layer.provideMerge(ScriptedModel.layer(script)),
+      Layer.provideMerge(NodeServices.layer),
+      Layer.orDie
+    )
+}
+
+export interface Seen {
+  readonly type: string
+  readonly properties: Readonly<Record<string, unknown>>
+  /** Arrival, epoch ms. */
+  readonly at: number
+}
+
+const Raw = Schema.Struct({ type: Schema.String, properties: Schema.Record(Schema.String, Schema.Unknown) })
+const UserMessage = Schema.Struct({
+  info: Schema.Struct({ role: Schema.Literal("user"), sessionID: Schema.String, agent: Schema.String })
+})
+const Toast = Schema.Struct({ title: Schema.String, message: Schema.String })
+
+export const isUserMessage = (session: string) => (event: Seen) =>
+  event.type === "message.updated" && Schema.is(UserMessage)(event.properties)
+  && event.properties.info.sessionID === session
+
+export const isToast = (title: string) => (event: Seen) =>
+  event.type === "tui.toast.show" && Schema.is(Toast)(event.properties) && event.properties.title.includes(title)
+
+export const isOf = (type: string, session: string) => (event: Seen) =>
+  event.type === type && event.properties["sessionID"] === session
+
+/** Opens a fresh project in the shared server and listens to it. */
+export const openProject = Effect.fnUntraced(function*(files: Record<string, string> = {}) {
+  const server = yield* Server
+  const directory = yield* makeProject(files)
+  const client = createOpencodeClient({ baseUrl: server.url, directory })
+  const seen: Array<Seen> = []
+  const news = yield* Queue.sliding<void>(1)
+  const connected = yield* Deferred.make<void>()
+  const signal = yield* Effect.abortSignal
+  const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal }))
+  yield* Stream.fromAsyncIterable<unknown, unknown>(stream, (cause) => cause).pipe(
+    Stream.runForEach((raw) =>
+      Effect.gen(function*() {
+        const event = yield* Schema.decodeUnknownEffect(Raw)(raw)
+        seen.push({ ...event, at: yield* Clock.currentTimeMillis })
+        yield* Deferred.succeed(connected, undefined)
+        yield* Queue.offer(news, undefined)
+      })
+    ),
+    Effect.ignore, // the stream breaks when the server stops
+    Effect.forkScoped
+  )
+  yield* Deferred.await(connected)
+
+  /** The first event that fits, of those that have come and those that will. */
+  const until = Effect.fnUntraced(function*(fits: (event: Seen) => boolean) {
+    while (true) {
+      const found = seen.find(fits)
+      if (found !== undefined) return found
+      yield* Queue.take(news)
+    }
+  })
+
+  const say = Effect.fnUntraced(function*(text: string, agent = "Commander", session?: string) {
+    const id = session ?? (yield* Effect.promise(() => client.session.create({ title: "A test" }))).data?.id ?? ""
+    yield* Effect.promise(() => client.session.promptAsync({ sessionID: id, agent, parts: [{ type: "text", text }] }))
+    return id
+  })
+
+  const children = (session: string) =>
+    Effect.promise(async () => (await client.session.children({ sessionID: session })).data ?? [])
+
+  /** All texts of one role in a session, oldest first; tool results count as the assistant's. */
+  const texts = (session: string, role: "user" | "assistant") =>
+    Effect.promise(async () => {
+      const messages = (await client.session.messages({ sessionID: session })).data ?? []
+      return messages.filter((message) => message.info.role === role).flatMap((message) =>
+        message.parts.flatMap((part) => {
+          if (part.type === "text") return [part.text]
+          if (part.type !== "tool") return []
+          return part.state.status === "completed"
+            ? [part.state.output]
+            : part.state.status === "error"
+            ? [part.state.error]
+            : []
+        })
+      )
+    })
+
+  return { client, directory, seen, until, say, children, texts }
+})

@@ -1,0 +1,174 @@
+/** What the tests of the core share: models that act by script, and a user who acts while virtual time passes. */
+import { assert } from "@effect/vitest"
+import { Clock, Duration, Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
+import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
+import { type SilentDeath, SimulatedHost, type SimulatedScript } from "../../adapters/test/SimulatedHost.ts"
+import * as TestOrchestrator from "../../adapters/test/TestOrchestrator.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
+import type { Task } from "../../src/domain/Task.ts"
+import { Orchestrator } from "../../src/Orchestrator.ts"
+import { TaskStore } from "../../src/tasks/TaskStore.ts"
+
+export type Reply = ModelReply | SilentDeath
+export type Actor = (request: ModelRequest) => Effect.Effect<Reply>
+
+// ---- models ---------------------------------------------------------------------------------------------------
+
+/** Each session is played by the actor who is named by the first word of its first prompt. */
+const cast = (actors: Readonly<Record<string, Actor>>): SimulatedScript => (request) => {
+  const name = request.users[0]?.split(" ")[0] ?? ""
+  return actors[name]?.(request) ?? Effect.succeed({ text: `nobody plays "${name}"` })
+}
+
+/** Gives one reply after the other, by model call; the last one for ever. */
+export const replies = (...script: ReadonlyArray<Reply | Actor>): Actor => {
+  const calls = new Map<string, number>()
+  return (request) => {
+    const session = request.users[0] ?? ""
+    const index = calls.get(session) ?? 0
+    calls.set(session, index + 1)
+    const reply = script[Math.min(index, script.length - 1)] ?? { text: "" }
+    return typeof reply === "function" ? reply(request) : Effect.succeed(reply)
+  }
+}
+
+/** Answers with a text, after some time of thought. */
+export const says = (text: string, time: Duration.Input = 0): Actor => () =>
+  Effect.delay(Effect.succeed({ text }), time)
+
+/** Repeats its order, after some time. */
+export const works = (time: Duration.Input): Actor => (request) =>
+  Effect.delay(Effect.succeed({ text: `done: ${request.users[0] ?? ""}` }), time)
+
+/** Never answers. */
+export const hangs: Actor = () => Effect.never
+
+export interface Order {
+  readonly agent?: string
+  readonly prompt: string
+  readonly background?: boolean
+  readonly resume?: string
+}
+
+export const delegate = ({ agent = "Builder", background = true, prompt, resume }: Order) => ({
+  name: "delegate_task",
+  args: { agent, description: prompt, prompt, background, ...(resume === undefined ? {} : { resume }) }
+})
+
+export const isNotice = (text: string): boolean => /^\d+ tasks? ha(s|ve) ended/.test(text)
+
+/** Delegates, ends its turn, and says `last` once it is told of ends, or to go on. */
+export const delegates = (orders: ReadonlyArray<Order>, last = "All is done.\nMISSION COMPLETE"): Actor => (request) =>
+  Effect.succeed(
+    request.turns === 0
+      ? { toolCalls: orders.map(delegate) }
+      : { text: request.toolResults.length > 0 ? "I wait for them." : last }
+  )
+
+/** Counts the model calls that are open at once. */
+export const gauge = () => {
+  let open = 0
+  let most = 0
+  return {
+    most: () => most,
+    measured: (actor: Actor): Actor => (request) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          open++
+          most = Math.max(most, open)
+        }),
+        () => actor(request),
+        () => Effect.sync(() => open--)
+      )
+  }
+}
+
+// ---- the world ------------------------------------------------------------------------------------------------
+
+/** The whole orchestrator on a simulated host with these actors. */
+export const withActors = (
+  actors: Readonly<Record<string, Actor>>,
+  options?: Omit<TestOrchestrator.TestOptions, "script">
+) => Effect.provide(TestOrchestrator.layer({ script: cast(actors), ...options }))
+
+/** Does something that takes a moment of virtual time, and lets no more time pass than it takes. */
+export const doing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+    for (let ms = 0; fiber.pollUnsafe() === undefined; ms++) {
+      assert.isBelow(ms, 60_000, "it takes more than a minute")
+      yield* TestClock.adjust(1)
+    }
+    return yield* Fiber.join(fiber)
+  })
+
+/** Lets time pass until the condition holds, and tells how much did; fails at the limit. */
+export const until = Effect.fnUntraced(function*<E, R>(
+  condition: Effect.Effect<boolean, E, R>,
+  limit: Duration.Input = "5 minutes"
+) {
+  const start = yield* Clock.currentTimeMillis
+  while (!(yield* condition)) {
+    const passed = (yield* Clock.currentTimeMillis) - start
+    assert.isBelow(passed, Duration.toMillis(Duration.fromInputUnsafe(limit)), "the condition did not come to hold")
+    yield* TestClock.adjust(10)
+  }
+  return (yield* Clock.currentTimeMillis) - start
+})
+
+export const pass = (time: Duration.Input) => TestClock.adjust(time)
+
+/** The user says something; a mission, when it is to the Commander. */
+export const say = (text: string, to?: { readonly session?: SessionId; readonly agent?: string }) =>
+  Effect.flatMap(TestOrchestrator.TestUser, (user) => doing(user.say(text, to)))
+
+export const heard = (session: SessionId) =>
+  Effect.flatMap(TestOrchestrator.TestUser, (user) => doing(user.heard(session)))
+
+/** The notices that a session has received. */
+export const notices = (session: SessionId) => Effect.map(heard(session), (texts) => texts.filter(isNotice))
+
+export const tasks: Effect.Effect<ReadonlyArray<Task>, never, TaskStore> = Effect.flatMap(
+  TaskStore,
+  (store) => store.all
+)
+
+export const states = Effect.map(tasks, (all) => all.map((task) => task.state))
+
+/** The task with this prompt. */
+export const task = (prompt: string) =>
+  Effect.map(tasks, (all) => {
+    const found = all.findLast((task) => task.prompt === prompt)
+    return found ?? assert.fail(`no task "${prompt}" among ${all.map((task) => task.prompt).join(", ")}`)
+  })
+
+/** The session of the task with this prompt. */
+export const sessionOf = (prompt: string) =>
+  Effect.map(task(prompt), ({ session }) => session ?? assert.fail(`no session for "${prompt}"`))
+
+/** The model calls of a session, or of all. */
+export const calls = (session?: SessionId) =>
+  Effect.flatMap(SimulatedHost, (host) => host.calls).pipe(
+    Effect.map((all) => all.filter((call) => session === undefined || call.session === session))
+  )
+
+/** Calls that an agent was told of an end in, oldest first. */
+export const callsWithNotice = (session: SessionId) =>
+  Effect.map(calls(session), (all) => all.filter(({ request }) => request.users.some(isNotice)))
+
+/** The child works: a model call of it is open. */
+export const isWorking = (prompt: string) =>
+  Effect.map(
+    calls(),
+    (all) => all.some(({ outcome, request }) => outcome === "open" && request.users[0] === prompt)
+  )
+
+export const sessionCount = Effect.flatMap(SimulatedHost, (host) => Effect.map(host.sessions, (all) => all.length))
+
+/** Calls one of the orchestrator's tools on behalf of a session; a refusal is answered as its words. */
+export const use = Effect.fnUntraced(function*(session: SessionId, tool: string, args: unknown, agent = "Commander") {
+  const { tools } = yield* Orchestrator
+  const found = tools.find(({ name }) => name === tool) ?? assert.fail(`no tool ${tool}`)
+  return yield* doing(Effect.catch(found.call(args, { session, agent }), (refusal) => Effect.succeed(refusal.message)))
+})
