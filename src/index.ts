@@ -15,6 +15,7 @@ export {
   EmptyPrompt,
   type LaunchError,
   type Order,
+  ParentEnded,
   TaskManager,
   TooDeep,
   UnknownAgent,

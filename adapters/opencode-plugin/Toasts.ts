@@ -8,27 +8,52 @@ const shownFor = { info: 4_000, success: 5_000, warning: 10_000, error: 10_000 }
 
 const sendTimeout = "5 seconds"
 
-/** Shows toasts one after the other. When more than 50 wait, the oldest are dropped. */
+/**
+ * Shows toasts at most once in this time; what comes meanwhile is merged by its title. A host that is told of fifty
+ * tasks one by one has less time for the tasks.
+ */
+const pause = "1 second"
+
+/** When more than this many wait, the oldest are dropped. */
+const buffer = 200
+
 export const layer = (client: OpencodeClient, enabled: boolean): Layer.Layer<Notifier> =>
   Layer.effect(
     Notifier,
     Effect.gen(function*() {
       if (!enabled) return Notifier.of({ show: () => Effect.void })
-      const waiting = yield* Queue.sliding<Toast>(50)
-      yield* Queue.take(waiting).pipe(
-        Effect.flatMap((toast) =>
-          Effect.tryPromise((signal) =>
-            client.tui.showToast({ ...toast, duration: shownFor[toast.variant] }, { signal })
+      const waiting = yield* Queue.sliding<Toast>(buffer)
+      const send = (toast: Toast) =>
+        Effect.tryPromise((signal) => client.tui.showToast({ ...toast, duration: shownFor[toast.variant] }, { signal }))
+          .pipe(
+            Effect.timeout(sendTimeout),
+            Effect.catchCause((cause) => Effect.logDebug("a toast could not be shown", cause))
           )
-        ),
-        Effect.timeout(sendTimeout),
-        Effect.catchCause((cause) => Effect.logDebug("a toast could not be shown", cause)),
+      yield* Queue.takeAll(waiting).pipe(
+        Effect.flatMap((toasts) => Effect.forEach(merge(toasts), send, { discard: true })),
+        Effect.andThen(Effect.sleep(pause)),
         Effect.forever,
         Effect.forkScoped
       )
       return Notifier.of({ show: (toast) => Effect.asVoid(Queue.offer(waiting, toast)) })
     })
   )
+
+/** One toast for all with the same title, in the order of the first of each; of many messages the newest five. */
+export const merge = (toasts: ReadonlyArray<Toast>): ReadonlyArray<Toast> => {
+  const byTitle = Map.groupBy(toasts, (toast) => toast.title)
+  return [...byTitle.values()].flatMap((group) => {
+    const last = group.at(-1)
+    if (last === undefined || group.length === 1) return group
+    const shown = group.slice(-5).map((toast) => toast.message)
+    const hidden = group.length - shown.length
+    return [{
+      ...last,
+      title: `${last.title} (${group.length})`,
+      message: [...shown, ...(hidden > 0 ? [`and ${hidden} more`] : [])].join("\n")
+    }]
+  })
+}
 
 const levels = { Fatal: "error", Error: "error", Warn: "warn", Info: "info", Debug: "debug", Trace: "debug" } as const
 

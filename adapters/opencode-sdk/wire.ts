@@ -193,8 +193,12 @@ const WireEvent = Schema.Union([
 
 const decodeWireEvent = Schema.decodeUnknownOption(WireEvent)
 
+/** Most of the host's events are of other types, such as every piece of text that streams in: they cost a look only. */
+const actedOn: ReadonlySet<unknown> = new Set(WireEvent.members.map((member) => member.fields.type.literal))
+
 /** The event in the core's terms; undefined for those it does not act on, and for what cannot be read. */
 export const toEvent = (raw: unknown): HostEvent | undefined => {
+  if (typeof raw !== "object" || raw === null || !("type" in raw) || !actedOn.has(raw.type)) return undefined
   const wire = Option.getOrUndefined(decodeWireEvent(raw))
   if (wire === undefined) return undefined
   switch (wire.type) {

@@ -2,7 +2,14 @@
 import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule } from "effect"
 import { Config } from "../Config.ts"
 import * as Mission from "../domain/Mission.ts"
-import { type HostEvent, isAbort, type Message, messageText, type SessionId } from "../domain/Session.ts"
+import {
+  type HostEvent,
+  isAbort,
+  type Message,
+  messageText,
+  type SessionId,
+  type TurnError
+} from "../domain/Session.ts"
 import { isSettled, isUntold } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient } from "../host/SessionClient.ts"
@@ -89,6 +96,19 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (known?.state !== "active") yield* notifier.show(presets.missionStarted(text))
       })
 
+      /** The Commander's turn was aborted by the user, or failed. */
+      const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
+        if (!isAbort(error)) {
+          yield* apply(root, { type: "ended", state: "halted" })
+          return yield* notifier.show(presets.missionHalted(`The Commander's turn failed: ${error.message}.`))
+        }
+        yield* apply(root, { type: "ended", state: "stopped" })
+        yield* notices.hush(root)
+        yield* notifier.show(presets.missionStopped())
+        // Stopping children takes a while, and the next event must not wait.
+        yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
+      })
+
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
         const open = (yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))
@@ -147,7 +167,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (quiet.length === 0) return
         const statuses = yield* client.statuses
         for (const { root } of quiet) {
-          yield* statuses.has(root) ? touch(root) : beginReview(root)
+          if (statuses.has(root)) {
+            yield* touch(root)
+            continue
+          }
+          const last = (yield* client.messages(root, 1)).at(-1)
+          if (last?.role === "assistant" && last.error !== undefined) yield* turnFailed(root, last.error)
+          else yield* beginReview(root)
         }
       })
       yield* poll.pipe(
@@ -169,19 +195,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             return
           case "deleted":
             return forget(root)
-          case "error": {
+          case "error":
             yield* FiberMap.remove(reviews, root)
-            if (!isAbort(event.error)) {
-              yield* apply(root, { type: "ended", state: "halted" })
-              return yield* notifier.show(presets.missionHalted(`The Commander's turn failed: ${event.error.message}.`))
-            }
-            yield* apply(root, { type: "ended", state: "stopped" })
-            yield* notices.hush(root)
-            yield* notifier.show(presets.missionStopped())
-            // Stopping children takes a while, and the next event must not wait.
-            yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
-            return
-          }
+            return yield* turnFailed(root, event.error)
         }
       })
 

@@ -32,8 +32,10 @@ type Signal =
   | { readonly type: "look" }
   | { readonly type: "error"; readonly error: TurnError }
   | { readonly type: "gone" }
-  /** The poll found the session in the status map, or absent from it. */
-  | { readonly type: "poll"; readonly busy: boolean }
+  /** The host says that the session works. */
+  | { readonly type: "busy" }
+  /** The poll did not find the session in the status map. */
+  | { readonly type: "absent" }
 
 /** More signals than this are never useful: each only asks for a look. */
 const mailboxSize = 64
@@ -71,6 +73,7 @@ export class Completion extends Context.Service<Completion, {
       ): Effect.fn.Return<Outcome> {
         let lastError: TurnError | undefined
         let quietSince: number | undefined
+        let worked = false
         while (true) {
           const news = yield* Queue.take(mailbox)
           if (news.type === "gone") return { type: "gone" }
@@ -79,9 +82,18 @@ export class Completion extends Context.Service<Completion, {
             lastError = news.error
             continue
           }
-          if (news.type === "poll" && news.busy) {
+          if (news.type === "busy") {
+            worked = true
             quietSince = undefined
             continue
+          }
+          const now = yield* Clock.currentTimeMillis
+          if (news.type === "absent") {
+            quietSince ??= now
+            // A turn that the host has not begun looks the same as one whose every event was lost. Looking costs the host
+            // more than polling, so the latter, which is rare, is looked for less often.
+            const patient = !worked && lastError === undefined
+            if (patient && now - quietSince < Duration.toMillis(config.stabilityWait)) continue
           }
           const turn = yield* client.messages(session, newestMessages).pipe(
             Effect.map((messages) => readTurn(messages, prompt)),
@@ -94,9 +106,7 @@ export class Completion extends Context.Service<Completion, {
           if (turn.state === "failed") return { type: "failed", error: turn.error }
           if (turn.state === "unknown") continue
           if (lastError !== undefined) return { type: "failed", error: lastError }
-          if (news.type !== "poll") continue
-          const now = yield* Clock.currentTimeMillis
-          quietSince ??= now
+          if (news.type !== "absent" || quietSince === undefined) continue
           const started = turn.state === "unfinished"
           const patience = started ? config.stabilityWait : config.startTimeout
           if (now - quietSince >= Duration.toMillis(patience)) return { type: "stalled", started }
@@ -123,6 +133,8 @@ export class Completion extends Context.Service<Completion, {
               return signal(event.session, { type: "error", error: event.error })
             case "deleted":
               return signal(event.session, { type: "gone" })
+            case "status":
+              return signal(event.session, { type: "busy" })
             default:
               return Effect.void
           }
@@ -130,7 +142,7 @@ export class Completion extends Context.Service<Completion, {
         poll: (statuses) =>
           Effect.forEach(
             [...mailboxes.keys()],
-            (session) => signal(session, { type: "poll", busy: statuses.has(session) }),
+            (session) => signal(session, { type: statuses.has(session) ? "busy" : "absent" }),
             { discard: true }
           ),
         watching: Effect.sync(() => mailboxes.size > 0)

@@ -57,7 +57,8 @@ export class Notices extends Context.Service<Notices, {
       /** The host says yes to a prompt before it has stored it: told is what can be read in the session. */
       const arrival = (parent: SessionId, id: MessageId) =>
         client.hasMessage(parent, id).pipe(
-          Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (arrived) => arrived }),
+          Effect.repeat({ schedule: Schedule.spaced("100 millis"), until: (arrived) => arrived }),
+          Effect.delay("100 millis"),
           Effect.timeoutOrElse({
             duration: "30 seconds",
             orElse: () =>
@@ -105,6 +106,11 @@ export class Notices extends Context.Service<Notices, {
         const own = yield* store.bySession(parent)
         // A child that waits for its tasks holds no slot: it is told by its own task, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
+        // A child that ended badly is not to be woken by the ends of its own tasks.
+        if (Option.exists(own, (task) => isSettled(task) && task.state !== "completed")) {
+          yield* forget(parent)
+          return undefined
+        }
         if (tasks.every(isSettled)) return 0
         const now = yield* Clock.currentTimeMillis
         return Math.max(0, Math.min(...ended) + Duration.toMillis(config.noticeMaxWait) - now)

@@ -1,5 +1,5 @@
 /** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
-import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schema } from "effect"
+import { Cache, Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schema, Semaphore } from "effect"
 import { Config } from "../Config.ts"
 import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
 import {
@@ -25,7 +25,13 @@ import {
   type TaskId
 } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import { type HostError, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import {
+  type HostError,
+  SessionClient,
+  type SessionError,
+  SessionNotFound,
+  untilHostAnswers
+} from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
@@ -78,6 +84,12 @@ export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { maxDepth
   }
 }
 
+export class ParentEnded extends Schema.TaggedError<ParentEnded>()("ParentEnded", {}) {
+  override get message() {
+    return "Your own task has ended. Delegate nothing more, and end your turn."
+  }
+}
+
 export class CannotResume extends Schema.TaggedError<CannotResume>()("CannotResume", {
   resume: Schema.String,
   why: Schema.String
@@ -93,6 +105,7 @@ export type LaunchError =
   | EmptyPrompt
   | TooDeep
   | CannotResume
+  | ParentEnded
   | TooManyTasks
   | SessionError
 
@@ -138,6 +151,16 @@ export class TaskManager extends Context.Service<TaskManager, {
       const agents = yield* remember(client.agents)
       const models = yield* remember(client.models)
       const background = yield* FiberSet.make()
+      /** Sessions that were deleted; a call that was under way may still ask for them. */
+      const deleted = new Set<SessionId>()
+      /** Reads of parents are shared by the orders of one turn, which come all at once. */
+      const parents = yield* Cache.make({
+        capacity: 100,
+        timeToLive: "1 second",
+        lookup: (session: SessionId) => client.get(session)
+      })
+      /** Tasks between the creation of their session and their prompt: first come, first started. */
+      const starting = yield* Semaphore.make(startsAtOnce)
 
       const unsettled = (belongs: (task: Task) => boolean) =>
         Effect.map(store.all, (all) => all.filter((task) => !isSettled(task) && belongs(task)))
@@ -152,16 +175,21 @@ export class TaskManager extends Context.Service<TaskManager, {
         if (after === before) return
         yield* notifier.show(after.state === "completed" ? presets.taskCompleted(after) : presets.taskFailed(after))
         yield* notices.consider(after.parent)
-        if (after.session !== undefined && after.state !== "completed") {
-          yield* cancelAll((task) => task.parent === after.session, `its parent ${after.id} ended`)
-          yield* notices.forget(after.session)
-        }
+      })
+
+      /** What a task that ended badly leaves behind. Once its child is quiet: else a call of it that waits would return to it. */
+      const cancelBelow = Effect.fnUntraced(function*(id: TaskId) {
+        const { session, state } = yield* Effect.orDie(store.get(id))
+        if (session === undefined || state === "completed") return
+        yield* cancelAll((task) => task.parent === session, `its parent ${id} ended`)
+        yield* notices.forget(session)
       })
 
       /** Settles, then ends the life of the task, which stops its child and gives its slot back. */
       const cancelTask = Effect.fnUntraced(function*(task: Task, reason: string) {
         yield* settle(task.id, task.run, { state: "cancelled", reason: `Cancelled: ${reason}.` })
         yield* FiberMap.remove(lives, task.id)
+        yield* cancelBelow(task.id)
       })
 
       const cancelAll = (belongs: (task: Task) => boolean, reason: string): Effect.Effect<void> =>
@@ -226,10 +254,24 @@ export class TaskManager extends Context.Service<TaskManager, {
         )
         const { run } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
         yield* settle(task.id, run, end)
-      }, Effect.scoped)
+      }, (life, task) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
 
       /** Runs the task in its slot, to the end of its last run. */
       const attempt = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>, slot: Slot) {
+        const child = { idle: false }
+        const { promptId, session, watch } = yield* starting.withPermit(start(task, permission, slot, child))
+        const end = yield* attend(task, session, watch, promptId, slot)
+        child.idle = end.state === "completed"
+        return end
+      })
+
+      /** Creates the child and gives it its order. Whatever happens later, it is stopped unless it is known to be idle. */
+      const start = Effect.fnUntraced(function*(
+        task: Task,
+        permission: ReadonlyArray<Rule>,
+        slot: Slot,
+        child: { readonly idle: boolean }
+      ) {
         yield* apply(task.id, { type: "launching", run: task.run })
         // Not to be cut off between the host's making of a session and our knowing of it.
         const session = yield* Effect.uninterruptible(Effect.gen(function*() {
@@ -248,13 +290,10 @@ export class TaskManager extends Context.Service<TaskManager, {
         slots.set(session, slot)
         yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
         const promptId = yield* ids.message
-        let idle = false
-        yield* Effect.addFinalizer(() => (idle ? Effect.void : stop(session, promptId)))
+        yield* Effect.addFinalizer(() => (child.idle ? Effect.void : stop(session, promptId)))
         yield* say(task, session, promptId, task.prompt)
         yield* apply(task.id, { type: "prompted", run: task.run, promptId })
-        const end = yield* attend(task, session, watch, promptId, slot)
-        idle = end.state === "completed"
-        return end
+        return { promptId, session, watch }
       })
 
       const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
@@ -344,7 +383,7 @@ export class TaskManager extends Context.Service<TaskManager, {
           while (true) {
             const task = yield* store.bySession(current)
             if (task._tag === "Some") return task.value.mission
-            const { parent } = yield* client.get(current)
+            const { parent } = yield* Cache.get(parents, current)
             if (parent === undefined) return current
             current = parent
           }
@@ -404,13 +443,22 @@ export class TaskManager extends Context.Service<TaskManager, {
         )
       })
 
+      /** Asked right before a task is recorded: whoever cancels the tasks of a parent that ended must not miss it. */
+      const mayStillDelegate = Effect.fnUntraced(function*(parent: SessionId) {
+        if (deleted.has(parent)) return yield* new SessionNotFound({ session: parent })
+        const own = yield* store.bySession(parent)
+        if (own._tag === "Some" && isSettled(own.value) && own.value.state !== "completed") {
+          return yield* new ParentEnded({})
+        }
+      })
+
       const launch = Effect.fn("TaskManager.launch")(function*(order: Order): Effect.fn.Return<Task, LaunchError> {
         if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
         const agent = yield* findAgent(order)
         const parentTask = yield* store.bySession(order.parent)
         const depth = parentTask._tag === "Some" ? parentTask.value.depth + 1 : 1
         if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
-        const parent = yield* client.get(order.parent)
+        const parent = yield* Cache.get(parents, order.parent)
         const model = yield* chooseModel(agent, parent)
         const session = order.resume === undefined || order.resume === ""
           ? undefined
@@ -435,6 +483,7 @@ export class TaskManager extends Context.Service<TaskManager, {
           usage: noUsage,
           told: false
         }
+        yield* mayStillDelegate(order.parent)
         yield* store.add(task)
         const by = (yield* agents).find((known) => known.name === order.by)
         const permission = [
@@ -473,6 +522,11 @@ export class TaskManager extends Context.Service<TaskManager, {
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
         yield* completion.observe(event)
         if (event.type === "deleted") {
+          for (const oldest of deleted) {
+            if (deleted.size < deletedKept) break
+            deleted.delete(oldest)
+          }
+          deleted.add(event.session)
           const cleanUp = Effect.andThen(
             cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
             notices.forget(event.session)
@@ -518,10 +572,16 @@ export class TaskManager extends Context.Service<TaskManager, {
   )
 }
 
-/** An answer kept for ten seconds; a failure is not kept. */
+/** Deleted sessions that are remembered. */
+const deletedKept = 1_000
+
+/** More at once would only have the host make all sessions before it starts the first. */
+const startsAtOnce = 2
+
+/** An answer that does not change while the host runs, kept for five minutes; a failure is not kept. */
 const remember = <A, E>(ask: Effect.Effect<A, E>) =>
   Effect.map(
-    Effect.cachedInvalidateWithTTL(ask, "10 seconds"),
+    Effect.cachedInvalidateWithTTL(ask, "5 minutes"),
     ([cached, invalidate]) => Effect.tapError(cached, () => invalidate)
   )
 

@@ -1,6 +1,6 @@
 /** What the tests of the core share: models that act by script, and a user who acts while virtual time passes. */
 import { assert } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber } from "effect"
+import { Clock, Duration, Effect, Fiber, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
 import { type SilentDeath, SimulatedHost, type SimulatedScript } from "../../adapters/test/SimulatedHost.ts"
@@ -86,11 +86,19 @@ export const gauge = () => {
 
 // ---- the world ------------------------------------------------------------------------------------------------
 
-/** The whole orchestrator on a simulated host with these actors. */
-export const withActors = (
-  actors: Readonly<Record<string, Actor>>,
-  options?: Omit<TestOrchestrator.TestOptions, "script">
-) => Effect.provide(TestOrchestrator.layer({ script: cast(actors), ...options }))
+type World = Layer.Success<ReturnType<typeof TestOrchestrator.layer>>
+
+/** The whole orchestrator on a simulated host with these actors. Time goes on while it shuts down. */
+export const withActors =
+  (actors: Readonly<Record<string, Actor>>, options?: Omit<TestOrchestrator.TestOptions, "script">) =>
+  <A, E, R>(test: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<R, World>> =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const world = yield* Layer.buildWithScope(TestOrchestrator.layer({ script: cast(actors), ...options }), scope)
+      const exit = yield* Effect.exit(Effect.provide(test, world))
+      yield* doing(Scope.close(scope, exit))
+      return yield* exit
+    })
 
 /** Does something that takes a moment of virtual time, and lets no more time pass than it takes. */
 export const doing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>

@@ -1,0 +1,277 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
+import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
+import { SessionClient } from "../../src/host/SessionClient.ts"
+import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import {
+  calls,
+  delegate,
+  delegates,
+  doing,
+  hangs,
+  heard,
+  isNotice,
+  isWorking,
+  pass,
+  replies,
+  say,
+  says,
+  sessionOf,
+  states,
+  tasks,
+  until,
+  withActors,
+  works
+} from "../tasks/scripts.ts"
+
+const shown = Effect.flatMap(ShownToasts, ({ all }) => all)
+const titles = Effect.map(shown, (all) => all.map(({ title }) => title).filter((title) => title.startsWith("Mission")))
+const continues = (session: SessionId) =>
+  Effect.map(heard(session), (texts) => texts.filter((text) => text.startsWith("CONTINUE")).length)
+const missionStates = Effect.flatMap(
+  MissionLoop,
+  ({ missions }) => Effect.map(missions, (all) => all.map(({ state }) => state))
+)
+const complete = { text: "All is checked.\n\nMISSION COMPLETE" }
+const hm = { text: "Hm." }
+const lookAround = { toolCalls: [{ name: "list_tasks", args: {} }] }
+
+describe("a mission", () => {
+  it.effect("starts when the user talks to the Commander, and is complete when the Commander says so", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal: build it")
+      assert.deepStrictEqual(yield* shown, [{ variant: "info", title: "Mission started", message: "goal: build it" }])
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+      assert.strictEqual((yield* shown).at(-1)?.message, "Done after 5 s.")
+      assert.deepStrictEqual(yield* heard(root), ["goal: build it"])
+      assert.deepStrictEqual(yield* missionStates, ["complete"])
+    }).pipe(withActors({ "goal:": says(complete.text, "5 seconds") })))
+
+  it.effect("is not complete by a sentence that only mentions it", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("1 minute")
+      assert.strictEqual(yield* continues(root), 1)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+    }).pipe(withActors({ goal: replies({ text: "I will say MISSION COMPLETE later." }, complete) })))
+
+  it.effect("goes on by five instructions without a tool call, and is then halted", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("30 minutes")
+      assert.strictEqual(yield* continues(root), 5)
+      assert.lengthOf(yield* calls(root), 6)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
+      assert.include((yield* shown).at(-1)?.message, "told to go on 5 times")
+      yield* say("try again", { session: root })
+      yield* pass("30 minutes")
+      assert.strictEqual(yield* continues(root), 10)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted", "Mission started", "Mission halted"])
+    }).pipe(withActors({ goal: replies(hm) })))
+
+  it.effect("counts the instructions anew after a tool call", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("30 minutes")
+      assert.strictEqual(yield* continues(root), 8)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
+    }).pipe(withActors({ goal: replies(hm, hm, hm, lookAround, hm) })))
+
+  it.effect("goes on as often as the config says", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("30 minutes")
+      assert.strictEqual(yield* continues(root), 2)
+    }).pipe(withActors({ goal: replies(hm) }, { config: { continuations: 2 } })))
+
+  it.effect("is left alone while its tasks run, and until their ends are told", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("9 minutes")
+      assert.deepStrictEqual(yield* heard(root), ["goal"])
+      yield* pass("2 minutes")
+      const texts = yield* heard(root)
+      assert.lengthOf(texts, 2)
+      assert.isTrue(isNotice(texts[1] ?? ""))
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+    }).pipe(withActors({ goal: delegates([{ prompt: "work" }]), work: works("10 minutes") })))
+
+  it.effect("goes on when the Commander falls silent after the ends were told", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("5 minutes")
+      const texts = yield* heard(root)
+      assert.lengthOf(texts, 3)
+      assert.isTrue(isNotice(texts[1] ?? ""))
+      assert.include(texts[2], "CONTINUE")
+      assert.deepStrictEqual(yield* missionStates, ["complete"])
+    }).pipe(withActors({
+      goal: replies({ toolCalls: [delegate({ prompt: "work" })] }, { text: "I wait." }, hm, complete),
+      work: works("10 seconds")
+    })))
+
+  it.effect("sends its instructions to the Commander alone: not to children, not to other agents", () =>
+    Effect.gen(function*() {
+      const other = yield* say("question", { agent: "build" })
+      yield* say("goal")
+      yield* until(Effect.map(states, (all) => all.includes("completed")))
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* heard(other), ["question"])
+      assert.deepStrictEqual(yield* heard(yield* sessionOf("work")), ["work"])
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+    }).pipe(withActors({
+      goal: delegates([{ prompt: "work" }]),
+      work: replies(hm),
+      question: replies(hm)
+    })))
+
+  it.effect("rests when the user turns to another agent in its session", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(Effect.map(continues(root), (count) => count > 0))
+      yield* say("question", { session: root, agent: "build" })
+      const before = yield* continues(root)
+      yield* pass("10 minutes")
+      assert.strictEqual(yield* continues(root), before)
+      assert.notInclude(yield* titles, "Mission halted")
+    }).pipe(withActors({ goal: says("Hm.", "5 seconds") })))
+
+  it.effect("is reviewed within seconds when the idle event of its session is lost", () =>
+    Effect.gen(function*() {
+      const host = yield* SimulatedHost
+      yield* host.lose((event) => event.type === "idle")
+      const root = yield* say("goal")
+      yield* pass("7 seconds")
+      assert.strictEqual(yield* continues(root), 1)
+      yield* pass("7 seconds")
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+    }).pipe(withActors({ goal: replies(says("Hm.", "1 second"), complete) })))
+
+  it.effect("is not reviewed while the Commander works, however long that takes", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("5 minutes")
+      assert.deepStrictEqual(yield* heard(root), ["goal"])
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+    }).pipe(withActors({ goal: says(complete.text, "10 minutes") })))
+
+  it.effect("is halted with the provider's words when the Commander's turn fails", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* heard(root), ["goal"])
+      assert.lengthOf(yield* calls(root), 1)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
+      assert.include((yield* shown).at(-1)?.message, "invalid key, says the provider")
+    }).pipe(withActors({ goal: replies({ status: 401, message: "invalid key, says the provider" }) })))
+
+  it.effect("is forgotten with its session", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal")
+      yield* pass("5 seconds")
+      yield* doing(client.delete(root))
+      yield* pass("1 minute")
+      assert.deepStrictEqual(yield* missionStates, [])
+    }).pipe(withActors({ goal: says("Hm.", "10 seconds") })))
+
+  it.effect("does not mix with another one at the same time", () =>
+    Effect.gen(function*() {
+      const first = yield* say("goal 1")
+      const second = yield* say("goal 2")
+      yield* pass("5 minutes")
+      for (const [root, other] of [[first, "work 2"], [second, "work 1"]] as const) {
+        const texts = yield* heard(root)
+        assert.lengthOf(texts, 2)
+        assert.notInclude(texts[1], other)
+      }
+      assert.deepStrictEqual(yield* missionStates, ["complete", "complete"])
+    }).pipe(withActors({
+      goal: (request) => delegates([{ prompt: (request.users[0] ?? "").replace("goal", "work") }])(request),
+      work: works("10 seconds")
+    })))
+})
+
+describe("a mission that the user aborts", () => {
+  const thinking = () => replies({ toolCalls: ["work 1", "work 2"].map((prompt) => delegate({ prompt })) }, hangs, hm)
+
+  it.effect("stops for good: its children are cancelled and nothing is sent, until the user speaks again", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal")
+      yield* until(isWorking("work 2"))
+      yield* pass("5 seconds")
+      yield* doing(client.abort(root))
+      yield* pass("2 seconds")
+      assert.deepStrictEqual(yield* states, ["cancelled", "cancelled"])
+      assert.isTrue((yield* calls()).every(({ outcome }) => outcome !== "open"))
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission stopped"])
+      const before = (yield* calls()).length
+      yield* pass("10 minutes")
+      assert.lengthOf(yield* calls(), before)
+      assert.strictEqual(yield* continues(root), 0)
+      yield* say("go on", { session: root })
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* titles, [
+        "Mission started",
+        "Mission stopped",
+        "Mission started",
+        "Mission halted"
+      ])
+      assert.strictEqual(yield* continues(root), 5)
+    }).pipe(withActors({ goal: thinking(), work: hangs })))
+
+  it.effect("leaves no task behind that a child delegated while it was being stopped", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal")
+      yield* until(isWorking("work 1"))
+      yield* pass("5 seconds")
+      yield* doing(client.abort(root))
+      yield* pass("10 minutes")
+      assert.isTrue((yield* tasks).every(({ state }) => state === "cancelled"))
+      assert.isTrue((yield* calls()).every(({ outcome }) => outcome !== "open"))
+    }).pipe(withActors({
+      goal: replies({ toolCalls: [delegate({ agent: "general", prompt: "lead" })] }, hangs),
+      lead: replies(
+        { toolCalls: [delegate({ prompt: "work 1", background: false })] },
+        { toolCalls: [delegate({ prompt: "work 2" })] },
+        { text: "I wait." }
+      ),
+      work: hangs
+    })))
+
+  it.effect("stops as well when the abort comes while the Commander waits for a call", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal")
+      yield* until(isWorking("work 1"))
+      yield* doing(client.abort(root))
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* states, ["cancelled"])
+      assert.deepStrictEqual(yield* heard(root), ["goal"])
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission stopped"])
+    }).pipe(withActors({
+      goal: replies({ toolCalls: [delegate({ prompt: "work 1", background: false })] }, hm),
+      work: hangs
+    })))
+
+  it.effect("stops as well when the abort's events are lost", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const host = yield* SimulatedHost
+      const root = yield* say("goal")
+      yield* until(isWorking("work 2"))
+      yield* pass("5 seconds")
+      yield* host.lose((event) => event.session === root)
+      yield* doing(client.abort(root))
+      yield* pass("10 seconds")
+      assert.deepStrictEqual(yield* states, ["cancelled", "cancelled"])
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission stopped"])
+      assert.strictEqual(yield* continues(root), 0)
+    }).pipe(withActors({ goal: thinking(), work: hangs })))
+})
