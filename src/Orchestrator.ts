@@ -8,6 +8,7 @@ import { MissionLoop } from "./mission/MissionLoop.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Notices } from "./tasks/Notices.ts"
+import { Orders } from "./tasks/Orders.ts"
 import { TaskCleaner } from "./tasks/TaskCleaner.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
@@ -27,7 +28,10 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     SessionClient | Notifier
   > => {
     const state = Layer.mergeAll(TaskStore.layerMemory, Concurrency.layer, Completion.layer, Ids.layer)
-    const tasks = TaskManager.layer.pipe(Layer.provideMerge(Notices.layer), Layer.provideMerge(state))
+    const tasks = TaskManager.layer.pipe(
+      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer)),
+      Layer.provideMerge(state)
+    )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
       Layer.provideMerge(tasks),

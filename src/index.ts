@@ -13,13 +13,13 @@ export { Concurrency, type Slot, type SlotRequest } from "./tasks/Concurrency.ts
 export {
   CannotResume,
   EmptyPrompt,
-  type LaunchError,
   type Order,
+  type OrderRefused,
   ParentEnded,
-  TaskManager,
   TooDeep,
   UnknownAgent,
   UnknownModel
-} from "./tasks/TaskManager.ts"
+} from "./tasks/Orders.ts"
+export { TaskManager } from "./tasks/TaskManager.ts"
 export { TaskNotFound, TaskStore, TooManyTasks } from "./tasks/TaskStore.ts"
 export { type Caller, type Tool, ToolRefusal } from "./tools/Tool.ts"

@@ -1,17 +1,12 @@
 /** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
-import { Cache, Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schema, Semaphore } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Semaphore } from "effect"
 import { Config } from "../Config.ts"
-import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
 import {
-  formatModel,
   type HostEvent,
   isAbort,
   type MessageId,
-  type ModelRef,
-  noUsage,
   readTurn,
   type Rule,
-  type Session,
   type SessionId,
   type TurnError
 } from "../domain/Session.ts"
@@ -25,101 +20,22 @@ import {
   type TaskId
 } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import {
-  type HostError,
-  SessionClient,
-  type SessionError,
-  SessionNotFound,
-  untilHostAnswers
-} from "../host/SessionClient.ts"
+import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
-import { TaskNotFound, TaskStore, type TooManyTasks } from "./TaskStore.ts"
-
-/** What an agent asks for when it delegates. */
-export interface Order {
-  /** The session that delegates. */
-  readonly parent: SessionId
-  /** The agent that delegates. */
-  readonly by: string
-  readonly agent: string
-  readonly description: string
-  readonly prompt: string
-  readonly background: boolean
-  /** A task, or the session of one, in whose session to go on. */
-  readonly resume?: string | undefined
-}
-
-export class UnknownAgent extends Schema.TaggedError<UnknownAgent>()("UnknownAgent", {
-  agent: Schema.String,
-  known: Schema.Array(Schema.String)
-}) {
-  override get message() {
-    return `No agent "${this.agent}" to delegate to. Use one of: ${this.known.join(", ")}.`
-  }
-}
-
-export class UnknownModel extends Schema.TaggedError<UnknownModel>()("UnknownModel", {
-  agent: Schema.String,
-  model: Schema.String,
-  known: Schema.Array(Schema.String)
-}) {
-  override get message() {
-    return `The agent ${this.agent} is set to the model "${this.model}", which is not available. Use another agent, or `
-      + `ask the user to set one of: ${this.known.join(", ")}.`
-  }
-}
-
-export class EmptyPrompt extends Schema.TaggedError<EmptyPrompt>()("EmptyPrompt", {}) {
-  override get message() {
-    return "The prompt is empty. Say what the agent should do, with all it needs to know: it sees nothing else."
-  }
-}
-
-export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { maxDepth: Schema.Int }) {
-  override get message() {
-    return `Tasks may be delegated ${this.maxDepth} levels deep, and this is the last. Do the work yourself.`
-  }
-}
-
-export class ParentEnded extends Schema.TaggedError<ParentEnded>()("ParentEnded", {}) {
-  override get message() {
-    return "Your own task has ended. Delegate nothing more, and end your turn."
-  }
-}
-
-export class CannotResume extends Schema.TaggedError<CannotResume>()("CannotResume", {
-  resume: Schema.String,
-  why: Schema.String
-}) {
-  override get message() {
-    return `Cannot resume "${this.resume}": ${this.why}`
-  }
-}
-
-export type LaunchError =
-  | UnknownAgent
-  | UnknownModel
-  | EmptyPrompt
-  | TooDeep
-  | CannotResume
-  | ParentEnded
-  | TooManyTasks
-  | SessionError
+import { type Order, type OrderRefused, Orders } from "./Orders.ts"
+import { TaskNotFound, TaskStore } from "./TaskStore.ts"
 
 /** Marks sessions and prompts as the orchestrator's own. */
 export const promptMetadata = { orchestrator: "task" }
 
-/** Tools by which an agent delegates; hidden from tasks that may not go deeper. */
-export const delegationTools = ["delegate_task", "call_agent"] as const
-
 export class TaskManager extends Context.Service<TaskManager, {
   /** Checks the order and records the task. Its life goes on in the background, until it settles. */
-  readonly launch: (order: Order) => Effect.Effect<Task, LaunchError>
+  readonly launch: (order: Order) => Effect.Effect<Task, OrderRefused>
   /** Launches and waits for the end. The caller's own slot is free meanwhile; when the wait is cut off, the task is cancelled. */
-  readonly run: (order: Order) => Effect.Effect<Task, LaunchError>
+  readonly run: (order: Order) => Effect.Effect<Task, OrderRefused>
   /** A task of the caller's mission. Its parent counts as told when it reads an ended one. */
   readonly result: (id: string, caller: SessionId) => Effect.Effect<Task, TaskNotFound | SessionError>
   /** All tasks at hand of the caller's mission, oldest first. */
@@ -130,7 +46,7 @@ export class TaskManager extends Context.Service<TaskManager, {
     caller: SessionId,
     reason: string
   ) => Effect.Effect<boolean, TaskNotFound | SessionError>
-  /** Cancels every unsettled task of a mission and waits until no child works any more. */
+  /** Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions. */
   readonly cancelMission: (root: SessionId, reason: string) => Effect.Effect<void>
   /** Takes an event of the host. */
   readonly observe: (event: HostEvent) => Effect.Effect<void>
@@ -146,19 +62,11 @@ export class TaskManager extends Context.Service<TaskManager, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const store = yield* TaskStore
+      const orders = yield* Orders
+      /** Work that goes on beside the caller's; it outlives `lives`, whose ends use it. */
+      const background = yield* FiberSet.make()
       const lives = yield* FiberMap.make<TaskId>()
       const slots = new Map<SessionId, Slot>()
-      const agents = yield* remember(client.agents)
-      const models = yield* remember(client.models)
-      const background = yield* FiberSet.make()
-      /** Sessions that were deleted; a call that was under way may still ask for them. */
-      const deleted = new Set<SessionId>()
-      /** Reads of parents are shared by the orders of one turn, which come all at once. */
-      const parents = yield* Cache.make({
-        capacity: 100,
-        timeToLive: "1 second",
-        lookup: (session: SessionId) => client.get(session)
-      })
       /** Tasks between the creation of their session and their prompt: first come, first started. */
       const starting = yield* Semaphore.make(startsAtOnce)
 
@@ -203,39 +111,50 @@ export class TaskManager extends Context.Service<TaskManager, {
        * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
        * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
        */
-      const stop = (session: SessionId, prompt: MessageId) =>
-        Effect.gen(function*() {
-          const look = Effect.gen(function*() {
-            if ((yield* client.statuses).has(session)) {
-              yield* client.abort(session)
-              return "busy"
-            }
-            return readTurn(yield* client.messages(session, newestMessages), prompt).state
-          }).pipe(
-            Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
-            Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
-          )
-          let quiet = 0
-          while (quiet < 20) {
-            const seen = yield* look
-            if (seen === "failed" || seen === "finished") return
-            if (seen === "busy") quiet = 0
-            else if (seen !== "unknown") quiet++
-            yield* Effect.sleep("100 millis")
+      const stopLooking = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+        const look = Effect.gen(function*() {
+          if ((yield* client.statuses).has(session)) {
+            yield* client.abort(session)
+            return "busy"
           }
+          return readTurn(yield* client.messages(session, newestMessages), prompt).state
         }).pipe(
+          Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
+          Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
+        )
+        let quiet = 0
+        while (quiet < 20) {
+          const seen = yield* look
+          if (seen === "failed" || seen === "finished") return
+          if (seen === "busy") quiet = 0
+          else if (seen !== "unknown") quiet++
+          yield* Effect.sleep("100 millis")
+        }
+      })
+
+      /** Stops a child, in a fiber of its own: finalizers call it, where nothing can be timed out. */
+      const stop = (session: SessionId, prompt: MessageId) =>
+        stopLooking(session, prompt).pipe(
           Effect.timeoutOrElse({
             duration: "15 seconds",
             orElse: () => Effect.logWarning(`could not stop the session ${session}`)
-          })
+          }),
+          (stopping) => FiberSet.run(background, stopping),
+          Effect.flatMap(Fiber.await),
+          Effect.asVoid
         )
 
       // ---- the life of a task -----------------------------------------------------------------------------------
 
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
-      const live = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>) {
+      const live = Effect.fnUntraced(function*(
+        task: Task,
+        permission: ReadonlyArray<Rule>,
+        begun: Deferred.Deferred<void>
+      ) {
+        yield* Effect.addFinalizer(() => Deferred.succeed(begun, undefined))
         const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
-        const end = yield* attempt(task, permission, slot).pipe(
+        const end = yield* attempt(task, permission, slot, begun).pipe(
           Effect.timeoutOrElse({
             duration: config.taskTimeLimit,
             orElse: () =>
@@ -257,9 +176,15 @@ export class TaskManager extends Context.Service<TaskManager, {
       }, (life, task) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
 
       /** Runs the task in its slot, to the end of its last run. */
-      const attempt = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>, slot: Slot) {
+      const attempt = Effect.fnUntraced(function*(
+        task: Task,
+        permission: ReadonlyArray<Rule>,
+        slot: Slot,
+        begun: Deferred.Deferred<void>
+      ) {
         const child = { idle: false }
         const { promptId, session, watch } = yield* starting.withPermit(start(task, permission, slot, child))
+        yield* Deferred.succeed(begun, undefined)
         const end = yield* attend(task, session, watch, promptId, slot)
         child.idle = end.state === "completed"
         return end
@@ -376,127 +301,26 @@ export class TaskManager extends Context.Service<TaskManager, {
 
       // ---- orders -------------------------------------------------------------------------------------------------
 
-      /** The root session of the mission that a session belongs to. */
-      const missionOf = (session: SessionId): Effect.Effect<SessionId, SessionError> =>
-        Effect.gen(function*() {
-          let current = session
-          while (true) {
-            const task = yield* store.bySession(current)
-            if (task._tag === "Some") return task.value.mission
-            const { parent } = yield* Cache.get(parents, current)
-            if (parent === undefined) return current
-            current = parent
-          }
-        })
-
-      const findAgent = Effect.fnUntraced(
-        function*(order: Order): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
-          const all = yield* agents
-          const by = all.find((agent) => agent.name === order.by)
-          const usable = all.filter((agent) =>
-            agent.mode !== "primary" && !agent.hidden
-            && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
-          )
-          const wanted = order.agent.trim().toLowerCase()
-          const agent = usable.find((agent) => agent.name.toLowerCase() === wanted)
-          return agent ?? (yield* new UnknownAgent({ agent: order.agent, known: usable.map((agent) => agent.name) }))
-        }
+      const launch = Effect.fn("TaskManager.launch")((order: Order): Effect.Effect<Task, OrderRefused> =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.gen(function*() {
+            const { permission, task } = yield* restore(orders.check(order))
+            // Not to be cut off between the record and the life that sees to it.
+            yield* orders.record(task)
+            const begun = yield* Deferred.make<void>()
+            yield* FiberMap.run(lives, task.id, Effect.interruptible(live(task, permission, begun)))
+            // The parent's next turn would compete with the start of its children: it begins when they have begun, or wait.
+            if ((yield* concurrency.position(task.id)) === undefined) {
+              yield* restore(Effect.timeoutOption(Deferred.await(begun), startPatience)).pipe(
+                Effect.onInterrupt(() => cancelTask(task, "the call that delegated it was aborted"))
+              )
+            }
+            return yield* Effect.orDie(store.get(task.id)) // just recorded
+          })
+        )
       )
 
-      const chooseModel = Effect.fnUntraced(function*(agent: HostAgent, parent: Session) {
-        const model = agent.model ?? parent.model
-        if (model === undefined) return undefined
-        const available = yield* models
-        const same = (a: ModelRef) => a.provider === model.provider && a.model === model.model
-        if (available.some(same)) return model
-        const near = available.filter((a) => a.provider === model.provider)
-        const known = (near.length > 0 ? near : available).slice(0, 10).map(formatModel)
-        return yield* new UnknownModel({ agent: agent.name, model: formatModel(model), known })
-      })
-
-      /** The session to go on in: that of an ended task which the caller delegated, to the same agent. */
-      const findResumable = Effect.fnUntraced(function*(resume: string, order: Order, agent: HostAgent) {
-        const mine = (yield* store.all).filter((task) => task.parent === order.parent && task.session !== undefined)
-        const known = mine.filter((task) => isSettled(task)).map((task) => task.id)
-        const refuse = (why: string) => new CannotResume({ resume, why })
-        const task = mine.findLast((task) => task.id === resume || task.session === resume)
-        if (task?.session === undefined) {
-          return yield* refuse(
-            known.length === 0
-              ? "you have no ended task to resume; leave resume out."
-              : `it is not one of your tasks. You can resume: ${known.join(", ")}.`
-          )
-        }
-        const session = task.session
-        if (mine.some((other) => other.session === session && !isSettled(other))) {
-          return yield* refuse("it is still working; wait for its end, or cancel it.")
-        }
-        if (task.agent !== agent.name) {
-          return yield* refuse(`it belongs to the agent ${task.agent}; resume it with that agent, or leave resume out.`)
-        }
-        return yield* client.get(session).pipe(
-          Effect.as(session),
-          Effect.catchTag(
-            "SessionNotFound",
-            () => Effect.fail(refuse("its session has been deleted; delegate a new task with all that is needed."))
-          )
-        )
-      })
-
-      /** Asked right before a task is recorded: whoever cancels the tasks of a parent that ended must not miss it. */
-      const mayStillDelegate = Effect.fnUntraced(function*(parent: SessionId) {
-        if (deleted.has(parent)) return yield* new SessionNotFound({ session: parent })
-        const own = yield* store.bySession(parent)
-        if (own._tag === "Some" && isSettled(own.value) && own.value.state !== "completed") {
-          return yield* new ParentEnded({})
-        }
-      })
-
-      const launch = Effect.fn("TaskManager.launch")(function*(order: Order): Effect.fn.Return<Task, LaunchError> {
-        if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
-        const agent = yield* findAgent(order)
-        const parentTask = yield* store.bySession(order.parent)
-        const depth = parentTask._tag === "Some" ? parentTask.value.depth + 1 : 1
-        if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
-        const parent = yield* Cache.get(parents, order.parent)
-        const model = yield* chooseModel(agent, parent)
-        const session = order.resume === undefined || order.resume === ""
-          ? undefined
-          : yield* findResumable(order.resume, order, agent)
-        const now = yield* Clock.currentTimeMillis
-        const task: Task = {
-          id: yield* ids.task,
-          mission: yield* missionOf(order.parent),
-          parent: order.parent,
-          agent: agent.name,
-          ...(model === undefined ? {} : { model }),
-          description: order.description.trim() || firstLine(order.prompt),
-          prompt: order.prompt,
-          background: order.background,
-          depth,
-          run: 1,
-          state: "queued",
-          ...(session === undefined ? {} : { session }),
-          waiting: false,
-          createdAt: now,
-          activityAt: now,
-          usage: noUsage,
-          told: false
-        }
-        yield* mayStillDelegate(order.parent)
-        yield* store.add(task)
-        const by = (yield* agents).find((known) => known.name === order.by)
-        const permission = [
-          ...narrow(agent.permission, ceiling(by, parent.permission)),
-          ...(depth < config.maxDepth
-            ? []
-            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
-        ]
-        yield* FiberMap.run(lives, task.id, live(task, permission))
-        return task
-      })
-
-      const run = Effect.fn("TaskManager.run")(function*(order: Order): Effect.fn.Return<Task, LaunchError> {
+      const run = Effect.fn("TaskManager.run")(function*(order: Order): Effect.fn.Return<Task, OrderRefused> {
         const task = yield* launch({ ...order, background: false })
         const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
           Effect.onInterrupt(() =>
@@ -516,17 +340,13 @@ export class TaskManager extends Context.Service<TaskManager, {
 
       const find = Effect.fnUntraced(function*(id: string, caller: SessionId) {
         const task = yield* store.get(id.trim())
-        return task.mission === (yield* missionOf(caller)) ? task : yield* new TaskNotFound({ id })
+        return task.mission === (yield* orders.missionOf(caller)) ? task : yield* new TaskNotFound({ id })
       })
 
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
         yield* completion.observe(event)
         if (event.type === "deleted") {
-          for (const oldest of deleted) {
-            if (deleted.size < deletedKept) break
-            deleted.delete(oldest)
-          }
-          deleted.add(event.session)
+          yield* orders.forget(event.session)
           const cleanUp = Effect.andThen(
             cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
             notices.forget(event.session)
@@ -556,7 +376,7 @@ export class TaskManager extends Context.Service<TaskManager, {
           return task
         }),
         list: Effect.fn("TaskManager.list")(function*(caller: SessionId) {
-          const mission = yield* missionOf(caller)
+          const mission = yield* orders.missionOf(caller)
           return (yield* store.all).filter((task) => task.mission === mission)
         }),
         cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
@@ -565,29 +385,27 @@ export class TaskManager extends Context.Service<TaskManager, {
           yield* cancelTask(task, reason)
           return true
         }),
-        cancelMission: (root, reason) => cancelAll((task) => task.mission === root, reason),
+        cancelMission: Effect.fn("TaskManager.cancelMission")(function*(root: SessionId, reason: string) {
+          const stopped = yield* unsettled((task) => task.mission === root)
+          yield* cancelAll((task) => task.mission === root, reason)
+          for (const { id } of stopped) {
+            const { session } = yield* Effect.orDie(store.get(id)) // it was just cancelled
+            if (session !== undefined) yield* Effect.ignore(client.delete(session)) // the cleaner tries again
+          }
+        }),
         observe
       })
     })
   )
 }
 
-/** Deleted sessions that are remembered. */
-const deletedKept = 1_000
+/** How long a call that delegates waits for the child's start before it returns all the same. */
+const startPatience = "5 seconds"
 
 /** More at once would only have the host make all sessions before it starts the first. */
 const startsAtOnce = 2
 
-/** An answer that does not change while the host runs, kept for five minutes; a failure is not kept. */
-const remember = <A, E>(ask: Effect.Effect<A, E>) =>
-  Effect.map(
-    Effect.cachedInvalidateWithTTL(ask, "5 minutes"),
-    ([cached, invalidate]) => Effect.tapError(cached, () => invalidate)
-  )
-
 const goOn = "Your last turn ended before you were finished. Go on where you stopped, and end with your result."
-
-const firstLine = (text: string): string => (text.trim().split("\n")[0] ?? "").slice(0, 80)
 
 const words = (time: Duration.Duration): string => formatDuration(Duration.toMillis(time))
 

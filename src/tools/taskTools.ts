@@ -3,7 +3,8 @@ import { Clock, Effect, Schema } from "effect"
 import { formatModel, totalTokens } from "../domain/Session.ts"
 import { duration, formatDuration, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
-import { type Order, TaskManager } from "../tasks/TaskManager.ts"
+import type { Order } from "../tasks/Orders.ts"
+import { TaskManager } from "../tasks/TaskManager.ts"
 import * as Tool from "./Tool.ts"
 
 const text = (description: string) => Schema.String.annotate({ description })

@@ -1,0 +1,267 @@
+/** What agents ask for when they delegate: checked, then recorded as a task; or refused in a sentence. */
+import { Cache, Clock, Context, Effect, Layer, Schema } from "effect"
+import { Config } from "../Config.ts"
+import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
+import { formatModel, type ModelRef, noUsage, type Rule, type Session, type SessionId } from "../domain/Session.ts"
+import { isSettled, type Task } from "../domain/Task.ts"
+import { type HostError, SessionClient, type SessionError, SessionNotFound } from "../host/SessionClient.ts"
+import { Ids } from "../Ids.ts"
+import { TaskStore, type TooManyTasks } from "./TaskStore.ts"
+
+/** What an agent asks for when it delegates. */
+export interface Order {
+  /** The session that delegates. */
+  readonly parent: SessionId
+  /** The agent that delegates. */
+  readonly by: string
+  readonly agent: string
+  readonly description: string
+  readonly prompt: string
+  readonly background: boolean
+  /** A task, or the session of one, in whose session to go on. */
+  readonly resume?: string | undefined
+}
+
+export class UnknownAgent extends Schema.TaggedError<UnknownAgent>()("UnknownAgent", {
+  agent: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `No agent "${this.agent}" to delegate to. Use one of: ${this.known.join(", ")}.`
+  }
+}
+
+export class UnknownModel extends Schema.TaggedError<UnknownModel>()("UnknownModel", {
+  agent: Schema.String,
+  model: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `The agent ${this.agent} is set to the model "${this.model}", which is not available. Use another agent, or `
+      + `ask the user to set one of: ${this.known.join(", ")}.`
+  }
+}
+
+export class EmptyPrompt extends Schema.TaggedError<EmptyPrompt>()("EmptyPrompt", {}) {
+  override get message() {
+    return "The prompt is empty. Say what the agent should do, with all it needs to know: it sees nothing else."
+  }
+}
+
+export class TooDeep extends Schema.TaggedError<TooDeep>()("TooDeep", { maxDepth: Schema.Int }) {
+  override get message() {
+    return `Tasks may be delegated ${this.maxDepth} levels deep, and this is the last. Do the work yourself.`
+  }
+}
+
+export class ParentEnded extends Schema.TaggedError<ParentEnded>()("ParentEnded", {}) {
+  override get message() {
+    return "Your own task has ended. Delegate nothing more, and end your turn."
+  }
+}
+
+export class CannotResume extends Schema.TaggedError<CannotResume>()("CannotResume", {
+  resume: Schema.String,
+  why: Schema.String
+}) {
+  override get message() {
+    return `Cannot resume "${this.resume}": ${this.why}`
+  }
+}
+
+export type OrderRefused =
+  | UnknownAgent
+  | UnknownModel
+  | EmptyPrompt
+  | TooDeep
+  | CannotResume
+  | ParentEnded
+  | TooManyTasks
+  | SessionError
+
+/** Tools by which an agent delegates; hidden from tasks that may not go deeper. */
+export const delegationTools = ["delegate_task", "call_agent"] as const
+
+export class Orders extends Context.Service<Orders, {
+  /** The task that the order asks for, not recorded yet. */
+  readonly check: (order: Order) => Effect.Effect<Accepted, OrderRefused>
+  /** Records the task. Refuses what has become wrong since the check: its parent ended, its session was taken. */
+  readonly record: (task: Task) => Effect.Effect<void, OrderRefused>
+  /** The root session of the mission that a session belongs to. */
+  readonly missionOf: (session: SessionId) => Effect.Effect<SessionId, SessionError>
+  /** The session is gone: it may order nothing more, whatever call of it is still under way. */
+  readonly forget: (session: SessionId) => Effect.Effect<void>
+}>()("orchestrator/tasks/Orders") {
+  static readonly layer = Layer.effect(
+    Orders,
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const config = yield* Config
+      const ids = yield* Ids
+      const store = yield* TaskStore
+      const agents = yield* remember(client.agents)
+      const models = yield* remember(client.models)
+      const deleted = new Set<SessionId>()
+      /** Reads of parents are shared by the orders of one turn, which come all at once. */
+      const parents = yield* Cache.make({
+        capacity: 100,
+        timeToLive: "1 second",
+        lookup: (session: SessionId) => client.get(session)
+      })
+
+      const missionOf = (session: SessionId): Effect.Effect<SessionId, SessionError> =>
+        Effect.gen(function*() {
+          let current = session
+          while (true) {
+            const task = yield* store.bySession(current)
+            if (task._tag === "Some") return task.value.mission
+            const { parent } = yield* Cache.get(parents, current)
+            if (parent === undefined) return current
+            current = parent
+          }
+        })
+
+      const findAgent = Effect.fnUntraced(
+        function*(order: Order): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
+          const all = yield* agents
+          const by = all.find((agent) => agent.name === order.by)
+          const usable = all.filter((agent) =>
+            agent.mode !== "primary" && !agent.hidden
+            && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
+          )
+          const wanted = order.agent.trim().toLowerCase()
+          const agent = usable.find((agent) => agent.name.toLowerCase() === wanted)
+          return agent ?? (yield* new UnknownAgent({ agent: order.agent, known: usable.map((agent) => agent.name) }))
+        }
+      )
+
+      const chooseModel = Effect.fnUntraced(function*(agent: HostAgent, parent: Session) {
+        const model = agent.model ?? parent.model
+        if (model === undefined) return undefined
+        const available = yield* models
+        const same = (a: ModelRef) => a.provider === model.provider && a.model === model.model
+        if (available.some(same)) return model
+        const near = available.filter((a) => a.provider === model.provider)
+        const known = (near.length > 0 ? near : available).slice(0, 10).map(formatModel)
+        return yield* new UnknownModel({ agent: agent.name, model: formatModel(model), known })
+      })
+
+      const refuseBusy = Effect.fnUntraced(function*(session: SessionId, resume: string) {
+        if ((yield* store.all).some((task) => task.session === session && !isSettled(task))) {
+          return yield* new CannotResume({ resume, why: "it is still working; wait for its end, or cancel it." })
+        }
+      })
+
+      /** The session to go on in: that of an ended task which the caller delegated, to the same agent. */
+      const findResumable = Effect.fnUntraced(function*(resume: string, order: Order, agent: HostAgent) {
+        const mine = (yield* store.all).filter((task) => task.parent === order.parent && task.session !== undefined)
+        const known = mine.filter((task) => isSettled(task)).map((task) => task.id)
+        const refuse = (why: string) => new CannotResume({ resume, why })
+        const task = mine.findLast((task) => task.id === resume || task.session === resume)
+        if (task?.session === undefined) {
+          return yield* refuse(
+            known.length === 0
+              ? "you have no ended task to resume; leave resume out."
+              : `it is not one of your tasks. You can resume: ${known.join(", ")}.`
+          )
+        }
+        const session = task.session
+        yield* refuseBusy(session, resume)
+        if (task.agent !== agent.name) {
+          return yield* refuse(`it belongs to the agent ${task.agent}; resume it with that agent, or leave resume out.`)
+        }
+        return yield* client.get(session).pipe(
+          Effect.as(session),
+          Effect.catchTag(
+            "SessionNotFound",
+            () => Effect.fail(refuse("its session has been deleted; delegate a new task with all that is needed."))
+          )
+        )
+      })
+
+      /** Decides and records without a pause: whoever cancels the tasks of a parent that ended must not miss this one. */
+      const record = Effect.fnUntraced(function*(task: Task): Effect.fn.Return<void, OrderRefused> {
+        if (deleted.has(task.parent)) return yield* new SessionNotFound({ session: task.parent })
+        const own = yield* store.bySession(task.parent)
+        if (own._tag === "Some" && isSettled(own.value) && own.value.state !== "completed") {
+          return yield* new ParentEnded({})
+        }
+        if (task.session !== undefined) yield* refuseBusy(task.session, task.id)
+        yield* store.add(task)
+      })
+
+      const check = Effect.fn("Orders.check")(function*(order: Order): Effect.fn.Return<Accepted, OrderRefused> {
+        if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
+        const agent = yield* findAgent(order)
+        const parentTask = yield* store.bySession(order.parent)
+        const depth = parentTask._tag === "Some" ? parentTask.value.depth + 1 : 1
+        if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
+        const parent = yield* Cache.get(parents, order.parent)
+        const model = yield* chooseModel(agent, parent)
+        const session = order.resume === undefined || order.resume === ""
+          ? undefined
+          : yield* findResumable(order.resume, order, agent)
+        const now = yield* Clock.currentTimeMillis
+        const task: Task = {
+          id: yield* ids.task,
+          mission: yield* missionOf(order.parent),
+          parent: order.parent,
+          agent: agent.name,
+          ...(model === undefined ? {} : { model }),
+          description: order.description.trim() || firstLine(order.prompt),
+          prompt: order.prompt,
+          background: order.background,
+          depth,
+          run: 1,
+          state: "queued",
+          ...(session === undefined ? {} : { session }),
+          waiting: false,
+          createdAt: now,
+          activityAt: now,
+          usage: noUsage,
+          told: false
+        }
+        const by = (yield* agents).find((known) => known.name === order.by)
+        const permission = [
+          ...narrow(agent.permission, ceiling(by, parent.permission)),
+          ...(depth < config.maxDepth
+            ? []
+            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
+        ]
+        return { task, permission }
+      })
+
+      return Orders.of({
+        check,
+        record,
+        missionOf,
+        forget: (session) =>
+          Effect.sync(() => {
+            for (const oldest of deleted) {
+              if (deleted.size < deletedKept) break
+              deleted.delete(oldest)
+            }
+            deleted.add(session)
+          })
+      })
+    })
+  )
+}
+
+export interface Accepted {
+  readonly task: Task
+  /** Rules for the child's session: with them it has no right that its parent lacks. */
+  readonly permission: ReadonlyArray<Rule>
+}
+
+/** Deleted sessions that are remembered. */
+const deletedKept = 1_000
+
+/** An answer that does not change while the host runs, kept for five minutes; a failure is not kept. */
+const remember = <A, E>(ask: Effect.Effect<A, E>) =>
+  Effect.map(
+    Effect.cachedInvalidateWithTTL(ask, "5 minutes"),
+    ([cached, invalidate]) => Effect.tapError(cached, () => invalidate)
+  )
+
+const firstLine = (text: string): string => (text.trim().split("\n")[0] ?? "").slice(0, 80)
