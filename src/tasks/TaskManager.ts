@@ -1,5 +1,5 @@
 /** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
-import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Semaphore } from "effect"
+import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer } from "effect"
 import { Config } from "../Config.ts"
 import {
   type HostEvent,
@@ -67,9 +67,6 @@ export class TaskManager extends Context.Service<TaskManager, {
       const background = yield* FiberSet.make()
       const lives = yield* FiberMap.make<TaskId>()
       const slots = new Map<SessionId, Slot>()
-      /** Tasks between the creation of their session and their prompt: first come, first started. */
-      const starting = yield* Semaphore.make(startsAtOnce)
-
       const unsettled = (belongs: (task: Task) => boolean) =>
         Effect.map(store.all, (all) => all.filter((task) => !isSettled(task) && belongs(task)))
 
@@ -147,14 +144,9 @@ export class TaskManager extends Context.Service<TaskManager, {
       // ---- the life of a task -----------------------------------------------------------------------------------
 
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
-      const live = Effect.fnUntraced(function*(
-        task: Task,
-        permission: ReadonlyArray<Rule>,
-        begun: Deferred.Deferred<void>
-      ) {
-        yield* Effect.addFinalizer(() => Deferred.succeed(begun, undefined))
+      const live = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>) {
         const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
-        const end = yield* attempt(task, permission, slot, begun).pipe(
+        const end = yield* attempt(task, permission, slot).pipe(
           Effect.timeoutOrElse({
             duration: config.taskTimeLimit,
             orElse: () =>
@@ -176,15 +168,9 @@ export class TaskManager extends Context.Service<TaskManager, {
       }, (life, task) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
 
       /** Runs the task in its slot, to the end of its last run. */
-      const attempt = Effect.fnUntraced(function*(
-        task: Task,
-        permission: ReadonlyArray<Rule>,
-        slot: Slot,
-        begun: Deferred.Deferred<void>
-      ) {
+      const attempt = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>, slot: Slot) {
         const child = { idle: false }
-        const { promptId, session, watch } = yield* starting.withPermit(start(task, permission, slot, child))
-        yield* Deferred.succeed(begun, undefined)
+        const { promptId, session, watch } = yield* start(task, permission, slot, child)
         const end = yield* attend(task, session, watch, promptId, slot)
         child.idle = end.state === "completed"
         return end
@@ -307,15 +293,8 @@ export class TaskManager extends Context.Service<TaskManager, {
             const { permission, task } = yield* restore(orders.check(order))
             // Not to be cut off between the record and the life that sees to it.
             yield* orders.record(task)
-            const begun = yield* Deferred.make<void>()
-            yield* FiberMap.run(lives, task.id, Effect.interruptible(live(task, permission, begun)))
-            // The parent's next turn would compete with the start of its children: it begins when they have begun, or wait.
-            if ((yield* concurrency.position(task.id)) === undefined) {
-              yield* restore(Effect.timeoutOption(Deferred.await(begun), startPatience)).pipe(
-                Effect.onInterrupt(() => cancelTask(task, "the call that delegated it was aborted"))
-              )
-            }
-            return yield* Effect.orDie(store.get(task.id)) // just recorded
+            yield* FiberMap.run(lives, task.id, Effect.interruptible(live(task, permission)))
+            return task
           })
         )
       )
@@ -398,12 +377,6 @@ export class TaskManager extends Context.Service<TaskManager, {
     })
   )
 }
-
-/** How long a call that delegates waits for the child's start before it returns all the same. */
-const startPatience = "5 seconds"
-
-/** More at once would only have the host make all sessions before it starts the first. */
-const startsAtOnce = 2
 
 const goOn = "Your last turn ended before you were finished. Go on where you stopped, and end with your result."
 
