@@ -167,10 +167,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (quiet.length === 0) return
         const statuses = yield* client.statuses
         for (const { root } of quiet) {
-          if (statuses.has(root)) {
-            yield* touch(root)
-            continue
-          }
+          yield* touch(root) // the next look comes after another stability wait, not with the next poll
+          if (statuses.has(root)) continue
           const last = (yield* client.messages(root, 1)).at(-1)
           if (last?.role === "assistant" && last.error !== undefined) yield* turnFailed(root, last.error)
           else yield* beginReview(root)
