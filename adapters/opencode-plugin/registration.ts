@@ -1,7 +1,7 @@
 /** What the plugin adds to the host's config: agents with their rights, commands. Whatever the user set stays in force. */
 import { commander, commands, team } from "../../src/agents/team.ts"
 import type { ConfigValues } from "../../src/Config.ts"
-import { type AgentDefinition, combine, endOfRole, type Permission } from "../../src/domain/Agent.ts"
+import { type AgentDefinition, combine, endOfRole, matches, type Permission } from "../../src/domain/Agent.ts"
 
 type Permissions = Readonly<Record<string, Permission>>
 
@@ -48,22 +48,33 @@ const agentConfig = (definition: AgentDefinition, users: Permissions, own: Recor
 /**
  * First everything is denied, then the role is allowed as far as the user's general settings allow it; after the mark
  * of the role's end comes what the user set for this agent. The host reads them in this order, and the last one decides.
+ * Names with wild cards are spelled out for the permissions of the role: as they stand they would fall before the role.
  */
 const agentPermissions = (rights: Permissions, users: Permissions, own: Permissions): Permissions => {
-  const role = Object.entries(rights).flatMap(([name, right]): ReadonlyArray<[string, Permission]> =>
-    name in own ? [] : [[name, combine(right, users[name] ?? users["*"])]]
-  )
-  const overrides = Object.entries(own).map(([name, value]): [string, Permission] => [
-    name,
-    typeof value === "string" ? value : { ...patterns(rights[name]), ...value }
-  ])
-  return {
-    "*": "deny",
-    ...Object.fromEntries(role),
-    [endOfRole.permission]: endOfRole.action,
-    ...Object.fromEntries(overrides)
+  const limited = (name: string) => {
+    const right = rights[name]
+    return right === undefined ? undefined : combine(right, settingFor(users, name))
   }
+  const role: Record<string, Permission> = {}
+  const overrides: Record<string, Permission> = {}
+  for (const name of new Set([...Object.keys(rights), ...Object.keys(own).filter((key) => !/[*?]/.test(key))])) {
+    const setting = settingFor(own, name)
+    const base = limited(name)
+    if (setting !== undefined) {
+      overrides[name] = typeof setting === "string"
+        ? setting
+        : { ...patterns(base), ...setting }
+    } else if (base !== undefined) role[name] = base
+  }
+  return { "*": "deny", ...role, [endOfRole.permission]: endOfRole.action, ...overrides }
 }
+
+/** What a config says of one permission: the keys that fit, in their order; patterns lie over what came before. */
+const settingFor = (all: Permissions, name: string): Permission | undefined =>
+  Object.entries(all).filter(([key]) => matches(key, name)).reduce<Permission | undefined>(
+    (base, [, value]) => typeof value === "string" ? value : { ...patterns(base), ...value },
+    undefined
+  )
 
 const patterns = (permission: Permission | undefined) =>
   permission === undefined ? {} : typeof permission === "string" ? { "*": permission } : permission

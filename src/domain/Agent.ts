@@ -34,7 +34,7 @@ export interface HostAgent {
 export const endOfRole: Rule = { permission: "orchestrator_role", pattern: "*", action: "deny" }
 
 /** Whether a pattern of the host (`*` and `?` are wild) matches a text. */
-const matches = (pattern: string, text: string): boolean => {
+export const matches = (pattern: string, text: string): boolean => {
   if (pattern === "*" || pattern === text) return true
   const source = pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*/g, ".*").replace(/\?/g, ".")
   return new RegExp(`^${source}$`, "s").test(text)
@@ -100,7 +100,7 @@ const mayOverlap = (a: string, b: string): boolean => {
 /** A right of a role under the user's general setting for the same permission: never wider than either. */
 export const combine = (right: Permission, user: Permission | undefined): Permission => {
   if (user === undefined) return right
-  if (right === "allow") return user
+  if (right === "allow") return typeof user === "string" ? user : { "*": "allow", ...user }
   if (typeof right === "string") return typeof user === "string" ? narrower(right, user) : right
   const general = typeof user === "string" ? user : user["*"] ?? "allow"
   const own = Object.fromEntries(Object.entries(right).map(([pattern, action]) => [pattern, narrower(action, general)]))

@@ -6,6 +6,7 @@ import {
   type HostEvent,
   isAbort,
   type Message,
+  type MessageId,
   messageText,
   type SessionId,
   type TurnError
@@ -65,8 +66,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         return after !== before
       })
 
+      /** Sorts between the newest word to a mission's Commander and the answer to it. */
+      const since = new Map<SessionId, MessageId>()
       const forget = (root: SessionId) => {
         missions.delete(root)
+        since.delete(root)
         seenAt.delete(root)
       }
 
@@ -82,6 +86,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           yield* apply(session, { type: "ended", state: "stopped" })
           return
         }
+        since.set(session, yield* ids.message)
         const known = missions.get(session)
         const startedAt = yield* Clock.currentTimeMillis
         if (known === undefined) {
@@ -96,6 +101,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (known?.state !== "active") yield* notifier.show(presets.missionStarted(text))
       })
 
+      /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
+      const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
+        if (!(yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))) return
+        yield* notices.hush(root)
+        // Stopping children takes a while, and the next event must not wait.
+        yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
+      })
+
       /** The Commander's turn was aborted by the user, or failed. */
       const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
         if (!isAbort(error)) {
@@ -103,17 +116,15 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           return yield* notifier.show(presets.missionHalted(`The Commander's turn failed: ${error.message}.`))
         }
         yield* apply(root, { type: "ended", state: "stopped" })
-        yield* notices.hush(root)
         yield* notifier.show(presets.missionStopped())
-        // Stopping children takes a while, and the next event must not wait.
-        yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
+        yield* abortTasks(root)
       })
 
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
         const open = (yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))
         if (open) return // their notice wakes the Commander
-        const answer = lastAnswer(yield* client.messages(root, newestMessages))
+        const answer = lastAnswer(yield* client.messages(root, newestMessages), since.get(root))
         const mission = missions.get(root)
         if (answer === undefined || mission === undefined) return
         const now = yield* Clock.currentTimeMillis
@@ -132,9 +143,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             const target = yield* client.get(root)
             yield* apply(root, { type: "continued" })
             yield* touch(root)
+            const id = yield* ids.message
+            since.set(root, id)
             yield* client.prompt({
               session: root,
-              id: yield* ids.message,
+              id,
               text: continueInstruction,
               agent: target.agent,
               model: target.model,
@@ -157,6 +170,18 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           { onlyIfMissing: true }
         ))
 
+      /** Finds what an event that was lost would have told. */
+      const look = Effect.fnUntraced(function*(root: SessionId) {
+        const last = (yield* client.messages(root, 1)).at(-1)
+        const failed = last?.role === "assistant" && last.id > (since.get(root) ?? "") ? last.error : undefined
+        if (failed === undefined) yield* beginReview(root)
+        else yield* turnFailed(root, failed)
+      }, (looking, root) =>
+        looking.pipe(
+          Effect.catchTag("SessionNotFound", () => Effect.sync(() => forget(root))),
+          Effect.catchCause((cause) => Effect.logDebug("a mission could not be looked at", cause))
+        ))
+
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
         const now = yield* Clock.currentTimeMillis
@@ -168,10 +193,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const statuses = yield* client.statuses
         for (const { root } of quiet) {
           yield* touch(root) // the next look comes after another stability wait, not with the next poll
-          if (statuses.has(root)) continue
-          const last = (yield* client.messages(root, 1)).at(-1)
-          if (last?.role === "assistant" && last.error !== undefined) yield* turnFailed(root, last.error)
-          else yield* beginReview(root)
+          if (!statuses.has(root)) yield* look(root)
         }
       })
       yield* poll.pipe(
@@ -182,7 +204,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
         const mission = missions.get(event.session)
-        if (mission?.state !== "active") return
+        if (mission?.state !== "active") {
+          if (event.type === "deleted") forget(event.session)
+          if (event.type === "error" && isAbort(event.error)) yield* abortTasks(event.session)
+          return
+        }
         const root = mission.root
         yield* touch(root)
         switch (event.type) {
@@ -209,8 +235,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 }
 
 /** The text of the newest answer, if the host has finished it; undefined while it has not, or when a newer prompt waits. */
-const lastAnswer = (messages: ReadonlyArray<Message>): string | undefined => {
+const lastAnswer = (messages: ReadonlyArray<Message>, since: MessageId | undefined): string | undefined => {
   const last = messages.at(-1)
+  if (since !== undefined && last !== undefined && last.id <= since) return undefined
   if (last?.role !== "assistant" || !last.completed || last.error !== undefined || last.finish === "tool-calls") {
     return undefined
   }

@@ -48,8 +48,8 @@ export class Notices extends Context.Service<Notices, {
         Effect.map(store.all, (all) => all.filter((task) => task.parent === parent && task.background))
 
       const forget = Effect.fnUntraced(function*(parent: SessionId) {
-        for (const task of yield* tasksOf(parent)) {
-          if (isUntold(task)) yield* Effect.ignore(store.apply(task.id, { type: "told" })) // it may be archived by now
+        for (const task of yield* store.all) {
+          if (task.parent === parent && isUntold(task)) yield* Effect.ignore(store.apply(task.id, { type: "told" })) // it may be archived by now
         }
         hushed.delete(parent)
       })
@@ -68,9 +68,10 @@ export class Notices extends Context.Service<Notices, {
 
       /** Records the message id with every task it tells of, sends it, records that it was sent. */
       const send = Effect.fnUntraced(function*(parent: SessionId) {
-        const untold = (yield* tasksOf(parent)).filter(isUntold)
-        if (untold.length === 0) return
+        if (!(yield* hasUntold(parent))) return
         const target = yield* client.get(parent)
+        const untold = (yield* tasksOf(parent)).filter(isUntold) // the parent may have read some meanwhile
+        if (untold.length === 0) return
         const now = yield* Clock.currentTimeMillis
         // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
         const pending = untold.find((task) => task.notice !== undefined)?.notice

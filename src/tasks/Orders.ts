@@ -1,8 +1,8 @@
 /** What agents ask for when they delegate: checked, then recorded as a task; or refused in a sentence. */
-import { Cache, Clock, Context, Effect, Layer, Schema } from "effect"
+import { Cache, Clock, Context, Effect, Equal, Layer, Option, Schema } from "effect"
 import { Config } from "../Config.ts"
 import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
-import { formatModel, type ModelRef, noUsage, type Rule, type Session, type SessionId } from "../domain/Session.ts"
+import { formatModel, type ModelRef, noUsage, Rule, type Session, type SessionId } from "../domain/Session.ts"
 import { isSettled, type Task } from "../domain/Task.ts"
 import { type HostError, SessionClient, type SessionError, SessionNotFound } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -171,7 +171,6 @@ export class Orders extends Context.Service<Orders, {
           return yield* refuse(`it belongs to the agent ${task.agent}; resume it with that agent, or leave resume out.`)
         }
         return yield* client.get(session).pipe(
-          Effect.as(session),
           Effect.catchTag(
             "SessionNotFound",
             () => Effect.fail(refuse("its session has been deleted; delegate a new task with all that is needed."))
@@ -198,9 +197,21 @@ export class Orders extends Context.Service<Orders, {
         if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
         const parent = yield* Cache.get(parents, order.parent)
         const model = yield* chooseModel(agent, parent)
-        const session = order.resume === undefined || order.resume === ""
+        const by = (yield* agents).find((known) => known.name === order.by)
+        const limits = ceiling(by, limitsOf(parent))
+        const permission = [
+          ...narrow(agent.permission, limits),
+          ...(depth < config.maxDepth
+            ? []
+            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
+        ]
+        const resumed = order.resume === undefined || order.resume === ""
           ? undefined
           : yield* findResumable(order.resume, order, agent)
+        if (resumed !== undefined && !Equal.equals(resumed.permission, permission)) {
+          const why = "it was started under other rights; delegate a new task with all that is needed."
+          return yield* new CannotResume({ resume: order.resume ?? "", why })
+        }
         const now = yield* Clock.currentTimeMillis
         const task: Task = {
           id: yield* ids.task,
@@ -214,21 +225,14 @@ export class Orders extends Context.Service<Orders, {
           depth,
           run: 1,
           state: "queued",
-          ...(session === undefined ? {} : { session }),
+          ...(resumed === undefined ? {} : { session: resumed.id }),
           waiting: false,
           createdAt: now,
           activityAt: now,
           usage: noUsage,
           told: false
         }
-        const by = (yield* agents).find((known) => known.name === order.by)
-        const permission = [
-          ...narrow(agent.permission, ceiling(by, parent.permission)),
-          ...(depth < config.maxDepth
-            ? []
-            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
-        ]
-        return { task, permission }
+        return { task, permission, limits }
       })
 
       return Orders.of({
@@ -252,7 +256,20 @@ export interface Accepted {
   readonly task: Task
   /** Rules for the child's session: with them it has no right that its parent lacks. */
   readonly permission: ReadonlyArray<Rule>
+  /** What was taken from its parents, for the tasks that it delegates in turn; its own role is no limit for them. */
+  readonly limits: ReadonlyArray<Rule>
 }
+
+/** The limits that a child's session carries; those of any other session are its rules. */
+const limitsOf = ({ metadata, permission }: Session): ReadonlyArray<Rule> =>
+  Option.match(decodeMetadata(metadata), {
+    onNone: () => permission,
+    onSome: ({ orchestrator }) => orchestrator.limits
+  })
+
+const decodeMetadata = Schema.decodeUnknownOption(
+  Schema.Struct({ orchestrator: Schema.Struct({ limits: Schema.Array(Rule) }) })
+)
 
 /** Deleted sessions that are remembered. */
 const deletedKept = 1_000

@@ -18,6 +18,7 @@ export const TaskCleaner = {
       const now = yield* Clock.currentTimeMillis
       const all = yield* store.all
       const older = (task: Task, age: Duration.Duration) => now - (task.endedAt ?? now) >= Duration.toMillis(age)
+      for (const id of cleaned) if (!all.some((task) => task.id === id)) cleaned.delete(id)
       for (const task of all) {
         if (!isSettled(task) || isUntold(task)) continue
         const { session } = task
@@ -26,10 +27,12 @@ export const TaskCleaner = {
             other.session === session && (!isSettled(other) || isUntold(other) || !older(other, retention.sessions))
           )
           if (inUse) continue
-          yield* client.delete(session)
+          const isGone = yield* client.delete(session).pipe(Effect.as(true), Effect.orElseSucceed(() => false))
+          if (!isGone) continue
           cleaned.add(task.id)
         }
-        if (older(task, task.state === "completed" ? retention.completed : retention.failed)) {
+        const isClean = session === undefined || cleaned.has(task.id)
+        if (isClean && older(task, task.state === "completed" ? retention.completed : retention.failed)) {
           yield* store.archive(task.id)
           cleaned.delete(task.id)
         }

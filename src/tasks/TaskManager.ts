@@ -1,15 +1,7 @@
 /** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
 import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer } from "effect"
 import { Config } from "../Config.ts"
-import {
-  type HostEvent,
-  isAbort,
-  type MessageId,
-  readTurn,
-  type Rule,
-  type SessionId,
-  type TurnError
-} from "../domain/Session.ts"
+import { type HostEvent, isAbort, type MessageId, readTurn, type SessionId, type TurnError } from "../domain/Session.ts"
 import {
   formatDuration,
   isSettled,
@@ -25,7 +17,7 @@ import { Ids } from "../Ids.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
-import { type Order, type OrderRefused, Orders } from "./Orders.ts"
+import { type Accepted, type Order, type OrderRefused, Orders } from "./Orders.ts"
 import { TaskNotFound, TaskStore } from "./TaskStore.ts"
 
 /** Marks sessions and prompts as the orchestrator's own. */
@@ -144,9 +136,10 @@ export class TaskManager extends Context.Service<TaskManager, {
       // ---- the life of a task -----------------------------------------------------------------------------------
 
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
-      const live = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>) {
+      const live = Effect.fnUntraced(function*(accepted: Accepted) {
+        const { task } = accepted
         const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
-        const end = yield* attempt(task, permission, slot).pipe(
+        const end = yield* attempt(accepted, slot).pipe(
           Effect.timeoutOrElse({
             duration: config.taskTimeLimit,
             orElse: () =>
@@ -165,21 +158,20 @@ export class TaskManager extends Context.Service<TaskManager, {
         )
         const { run } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
         yield* settle(task.id, run, end)
-      }, (life, task) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
+      }, (life, { task }) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
 
       /** Runs the task in its slot, to the end of its last run. */
-      const attempt = Effect.fnUntraced(function*(task: Task, permission: ReadonlyArray<Rule>, slot: Slot) {
+      const attempt = Effect.fnUntraced(function*(accepted: Accepted, slot: Slot) {
         const child = { idle: false }
-        const { promptId, session, watch } = yield* start(task, permission, slot, child)
-        const end = yield* attend(task, session, watch, promptId, slot)
+        const { promptId, session, watch } = yield* start(accepted, slot, child)
+        const end = yield* attend(accepted.task, session, watch, promptId, slot)
         child.idle = end.state === "completed"
         return end
       })
 
       /** Creates the child and gives it its order. Whatever happens later, it is stopped unless it is known to be idle. */
       const start = Effect.fnUntraced(function*(
-        task: Task,
-        permission: ReadonlyArray<Rule>,
+        { limits, permission, task }: Accepted,
         slot: Slot,
         child: { readonly idle: boolean }
       ) {
@@ -191,7 +183,7 @@ export class TaskManager extends Context.Service<TaskManager, {
             parent: task.parent,
             agent: task.agent,
             permission,
-            metadata: { orchestrator: { task: task.id, run: task.run } }
+            metadata: { orchestrator: { task: task.id, run: task.run, limits } }
           })).id
           yield* apply(task.id, { type: "created", run: task.run, session })
           return session
@@ -263,7 +255,7 @@ export class TaskManager extends Context.Service<TaskManager, {
               task.parent === session && (!isSettled(task) || isUntold(task))
             )
             if (open) return false
-            const messages = yield* client.messages(session, newestMessages)
+            const messages = yield* untilHostAnswers(client.messages(session, newestMessages))
             return readTurn(messages, prompt).state === "finished"
           })
         )
@@ -290,10 +282,11 @@ export class TaskManager extends Context.Service<TaskManager, {
       const launch = Effect.fn("TaskManager.launch")((order: Order): Effect.Effect<Task, OrderRefused> =>
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
-            const { permission, task } = yield* restore(orders.check(order))
+            const accepted = yield* restore(orders.check(order))
+            const { task } = accepted
             // Not to be cut off between the record and the life that sees to it.
             yield* orders.record(task)
-            yield* FiberMap.run(lives, task.id, Effect.interruptible(live(task, permission)))
+            yield* FiberMap.run(lives, task.id, Effect.interruptible(live(accepted)))
             return task
           })
         )
@@ -302,17 +295,12 @@ export class TaskManager extends Context.Service<TaskManager, {
       const run = Effect.fn("TaskManager.run")(function*(order: Order): Effect.fn.Return<Task, OrderRefused> {
         const task = yield* launch({ ...order, background: false })
         const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
-          Effect.onInterrupt(() =>
-            Effect.andThen(
-              cancelTask(task, "the call that waited for it was aborted"),
-              apply(task.id, { type: "told" })
-            )
-          )
+          Effect.onInterrupt(() => cancelTask(task, "the call that waited for it was aborted")),
+          // Whatever becomes of the call from here on, nobody else would tell of this task.
+          Effect.ensuring(apply(task.id, { type: "told" }))
         )
         const slot = slots.get(order.parent)
-        const settled = yield* slot === undefined ? wait : slot.parkedWhile(wait)
-        yield* apply(task.id, { type: "told" })
-        return settled
+        return yield* slot === undefined ? wait : slot.parkedWhile(wait)
       })
 
       // ---- answers ------------------------------------------------------------------------------------------------
@@ -361,7 +349,7 @@ export class TaskManager extends Context.Service<TaskManager, {
         cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
           const task = yield* find(id, caller)
           if (isSettled(task)) return false
-          yield* cancelTask(task, reason)
+          yield* Effect.uninterruptible(cancelTask(task, reason)) // cut off midway it would leave the tasks below to run
           return true
         }),
         cancelMission: Effect.fn("TaskManager.cancelMission")(function*(root: SessionId, reason: string) {
