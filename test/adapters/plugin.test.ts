@@ -67,6 +67,28 @@ describe("the plugin's hooks, in a host that answers nothing", () => {
       assert.strictEqual(permission["bash"], "ask")
     }))
 
+  it("keep the user's settings in force where they are patterns and wild cards", () =>
+    withPlugin(async (hooks) => {
+      const actions = async (config: Record<string, unknown>, agent: string, permission: string) => {
+        await hooks.config?.(config as never) // the host's types do not know every form of it
+        const made = (config as unknown as { agent: Record<string, { permission: Record<string, unknown> }> }).agent // what register made of it
+        return made[agent]?.permission[permission]
+      }
+      const some = { permission: { bash: { "rm *": "deny" } } }
+      assert.deepStrictEqual(await actions(some, "Builder", "bash"), { "*": "allow", "rm *": "deny" })
+      const denied = {
+        permission: { bash: "deny" },
+        agent: { Builder: { permission: { bash: { "npm test": "allow" } } } }
+      }
+      assert.deepStrictEqual(await actions(denied, "Builder", "bash"), { "*": "deny", "npm test": "allow" })
+      assert.strictEqual(await actions({ permission: { "web*": "deny" } }, "Researcher", "webfetch"), "deny")
+      assert.strictEqual(await actions({ agent: { Builder: { permission: "ask" } } }, "Builder", "edit"), "ask")
+      assert.strictEqual(
+        await actions({ agent: { Builder: { permission: { "*": "deny" } } } }, "Builder", "bash"),
+        "deny"
+      )
+    }))
+
   it("refuse a tool call in a sentence that says what is wrong", () =>
     withPlugin(async (hooks) => {
       const call = (tool: string, args: unknown) =>

@@ -260,6 +260,20 @@ describe("a mission that the user aborts", () => {
       work: hangs
     })))
 
+  it.effect("stops its tasks also where there is no mission: the user's own agent delegated them", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal", { agent: "build" })
+      yield* until(isWorking("work 2"))
+      yield* pass("5 seconds")
+      yield* doing(client.abort(root))
+      const before = (yield* calls(root)).length
+      yield* pass("1 minute")
+      assert.deepStrictEqual(yield* states, ["cancelled", "cancelled"])
+      assert.deepStrictEqual(yield* titles, [])
+      assert.strictEqual((yield* calls(root)).length, before)
+    }).pipe(withActors({ goal: thinking(), work: hangs })))
+
   it.effect("stops as well when the abort's events are lost", () =>
     Effect.gen(function*() {
       const client = yield* SessionClient
