@@ -12,7 +12,7 @@ const sendTimeout = "5 seconds"
  * Shows toasts at most once in this time; what comes meanwhile is merged by its title. A host that is told of fifty
  * tasks one by one has less time for the tasks.
  */
-const pause = "2 seconds"
+const pause = "1 second"
 
 /** When more than this many wait, the oldest are dropped. */
 const buffer = 200

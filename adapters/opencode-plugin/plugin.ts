@@ -74,8 +74,11 @@ export const server: Plugin = async (input, options) => {
     config: (host) =>
       total(
         "registering agents",
-        Effect.sync(() => register(host as HostConfig, config, tools.map(({ name }) => name)))
-      ), // the v1 types lack the long form of permissions
+        Effect.sync(() => {
+          const settings = host as HostConfig // the v1 types lack the long form of permissions
+          register(settings, config, tools.map(({ name }) => name))
+        })
+      ),
 
     event: async ({ event: raw }) => {
       const event = toEvent(raw)

@@ -76,7 +76,7 @@ export class TaskManager extends Context.Service<TaskManager, {
 
       /** What a task that ended badly leaves behind. Once its child is quiet: else a call of it that waits would return to it. */
       const cancelBelow = Effect.fnUntraced(function*(id: TaskId) {
-        const { session, state } = yield* Effect.orDie(store.get(id))
+        const { session, state } = yield* Effect.orDie(store.get(id)) // it has only just settled
         if (session === undefined || state === "completed") return
         yield* cancelAll((task) => task.parent === session, `its parent ${id} ended`)
         yield* notices.forget(session)
@@ -158,7 +158,12 @@ export class TaskManager extends Context.Service<TaskManager, {
         )
         const { run } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
         yield* settle(task.id, run, end)
-      }, (life, { task }) => Effect.andThen(Effect.scoped(life), cancelBelow(task.id)))
+      }, (life, { task }) =>
+        Effect.scoped(life).pipe(
+          Effect.andThen(cancelBelow(task.id)),
+          // A forked fiber that fails says nothing by itself.
+          Effect.tapDefect((defect) => Effect.logError(`the life of ${task.id} broke off`, defect))
+        ))
 
       /** Runs the task in its slot, to the end of its last run. */
       const attempt = Effect.fnUntraced(function*(accepted: Accepted, slot: Slot) {
