@@ -1,5 +1,7 @@
 /** Reads the orchestrator's words about ended tasks back, from notices and from answers of its tools. */
 
+import { endWords } from "../../src/domain/Task.ts"
+
 export interface Headline {
   readonly id: string
   readonly state: string
@@ -11,8 +13,10 @@ export interface Headline {
 }
 
 /** As `headline` in src/domain/Task.ts writes them. */
-const pattern =
-  /^(?:## )?(task_[a-z0-9]+) (completed|failed|was cancelled|ran out of time) after ([^·\n]+) · ([^·\n]+) · (.*)$/gm
+const pattern = new RegExp(
+  `^(?:## )?(task_[a-z0-9]+) (${Object.values(endWords).join("|")}) after ([^·\\n]+) · ([^·\\n]+) · (.*)$`,
+  "gm"
+)
 
 /** Every ended task that the text tells of, in its order. */
 export const readHeadlines = (text: string): ReadonlyArray<Headline> => {

@@ -3,10 +3,9 @@ import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Clock, Console, Deferred, Effect, Schema, Stream } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { saysComplete } from "../../src/domain/Mission.ts"
-import { messageText, type Session, SessionId, totalTokens } from "../../src/domain/Session.ts"
+import { messageText, ownPrompt, type Session, SessionId, totalTokens } from "../../src/domain/Session.ts"
 import { presets } from "../../src/host/Notifier.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
-import { noticeMetadata } from "../../src/tasks/Notices.ts"
 import { toSession, WireSession } from "../opencode-sdk/wire.ts"
 import { readHeadlines } from "./headlines.ts"
 
@@ -40,7 +39,7 @@ const NoticePart = Schema.Struct({
   type: Schema.Literal("text"),
   sessionID: SessionId,
   text: Schema.String,
-  metadata: Schema.Struct({ orchestrator: Schema.Literal(noticeMetadata.orchestrator) })
+  metadata: Schema.Struct({ orchestrator: Schema.Literal(ownPrompt("notice").orchestrator) })
 })
 
 const event = <Type extends string, Fields extends Schema.Struct.Fields>(type: Type, properties: Fields) =>

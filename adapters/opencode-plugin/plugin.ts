@@ -4,8 +4,7 @@ import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugi
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
 import { commander, commands } from "../../src/agents/team.ts"
-import type { HostEvent } from "../../src/domain/Session.ts"
-import { SessionId } from "../../src/domain/Session.ts"
+import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
@@ -91,7 +90,9 @@ export const server: Plugin = async (input, options) => {
         "hearing the user",
         Effect.gen(function*() {
           yield* reportConfig
-          const typed = parts.filter((part) => part.type === "text" && part.synthetic !== true && !isOurs(part))
+          const typed = parts.filter((part) =>
+            part.type === "text" && part.synthetic !== true && !isOwnPrompt(part.metadata)
+          )
           if (typed.length === 0) return
           const text = typed.map((part) => (part.type === "text" ? part.text : "")).join("\n")
           const missions = yield* MissionLoop
@@ -105,7 +106,7 @@ export const server: Plugin = async (input, options) => {
         Effect.sync(() => {
           if (!commands.some(({ informs, name }) => name === command && informs === true)) return
           for (const part of parts) {
-            if (part.type === "text") part.metadata = { ...part.metadata, orchestrator: "command" }
+            if (part.type === "text") part.metadata = { ...part.metadata, ...ownPrompt("command") }
           }
         })
       ),
@@ -142,11 +143,6 @@ const refusal = (tool: Tool, cause: Cause.Cause<{ readonly message: string }>): 
   return Cause.hasInterruptsOnly(cause)
     ? `${tool.name} was aborted.`
     : `${tool.name} failed inside the orchestrator; the log has the details. Try another way.`
-}
-
-const isOurs = (part: object): boolean => {
-  const metadata = "metadata" in part ? part.metadata : undefined
-  return typeof metadata === "object" && metadata !== null && "orchestrator" in metadata
 }
 
 /** In a folder without version control the host gives the file system's root as its worktree. */

@@ -2,7 +2,7 @@
 import { Context, Effect, Layer } from "effect"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
-import type { MessageId, SessionId } from "../../src/domain/Session.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
@@ -24,8 +24,6 @@ export class TestUser extends Context.Service<TestUser, {
   ) => Effect.Effect<SessionId, SessionError>
   /** All text that the user and the orchestrator put into a session, oldest first. */
   readonly heard: (session: SessionId) => Effect.Effect<ReadonlyArray<string>, SessionError>
-  /** The newest message id in a session. */
-  readonly newest: (session: SessionId) => Effect.Effect<MessageId | undefined, SessionError>
 }>()("orchestrator/test/TestUser") {}
 
 /** The core, the simulated host, the recorded toasts and the user, wired as the plugin wires them. */
@@ -52,8 +50,7 @@ export const layer = (options: TestOptions) => {
           return messages.flatMap((message) =>
             message.role === "user" ? message.parts.flatMap((part) => (part.type === "text" ? [part.text] : [])) : []
           )
-        }),
-        newest: (session) => Effect.map(client.messages(session, 1), (messages) => messages.at(-1)?.id)
+        })
       })
     })
   )

@@ -140,3 +140,12 @@ const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
 /** `length` lower-case letters and digits. */
 export const randomText = (length: number, random: () => number): string =>
   Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")
+
+/** Marks a prompt of the orchestrator's own, so that nobody takes it for the user's word. */
+export const ownPrompt = <Kind extends "task" | "notice" | "continue" | "command">(kind: Kind) => ({
+  orchestrator: kind
+})
+
+/** Whether the metadata of a text part carries that mark. */
+export const isOwnPrompt = (metadata: unknown): boolean =>
+  typeof metadata === "object" && metadata !== null && "orchestrator" in metadata

@@ -77,6 +77,9 @@ export const isSettled = (task: Task): task is Task & { readonly state: EndState
 /** Ended, and its parent still has to hear of it. */
 export const isUntold = (task: Task): boolean => isSettled(task) && !task.told
 
+/** Unsettled, or untold: its mission is not over yet, and its session is still needed. */
+export const isOpen = (task: Task): boolean => !isSettled(task) || !task.told
+
 /** Decides the next state. Returns the same object when the event changes nothing: an old run, an end state, a repeat. */
 export const transition = (task: Task, event: TaskEvent, now: number): Task => {
   switch (event.type) {

@@ -8,10 +8,11 @@ import {
   type Message,
   type MessageId,
   messageText,
+  ownPrompt,
   type SessionId,
   type TurnError
 } from "../domain/Session.ts"
-import { isSettled, isUntold } from "../domain/Task.ts"
+import { isOpen } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -27,9 +28,6 @@ export const continueInstruction = [
   "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
   "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
 ].join("\n")
-
-/** Marks a prompt as the orchestrator's own. */
-export const continueMetadata = { orchestrator: "continue" }
 
 /** Missions remembered at once; the oldest that has ended is forgotten first. */
 const missionsKept = 1_000
@@ -60,10 +58,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const apply = Effect.fnUntraced(function*(root: SessionId, event: Mission.MissionEvent) {
         const before = missions.get(root)
-        if (before === undefined) return false
-        const after = Mission.transition(before, event, yield* Clock.currentTimeMillis)
-        missions.set(root, after)
-        return after !== before
+        if (before === undefined) return
+        missions.set(root, Mission.transition(before, event, yield* Clock.currentTimeMillis))
       })
 
       /** Sorts between the newest word to a mission's Commander and the answer to it. */
@@ -81,11 +77,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       ) {
         yield* notices.wake(session)
         yield* FiberMap.remove(reviews, session)
+        if (!toCommander) return yield* apply(session, { type: "ended", state: "stopped" })
         yield* touch(session)
-        if (!toCommander) {
-          yield* apply(session, { type: "ended", state: "stopped" })
-          return
-        }
         since.set(session, yield* ids.message)
         const known = missions.get(session)
         const startedAt = yield* Clock.currentTimeMillis
@@ -103,7 +96,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
-        if (!(yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))) return
+        if (!(yield* store.all).some((task) => task.mission === root && isOpen(task))) return
         yield* notices.hush(root)
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
@@ -122,7 +115,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
-        const open = (yield* store.all).some((task) => task.mission === root && (!isSettled(task) || isUntold(task)))
+        const open = (yield* store.all).some((task) => task.mission === root && isOpen(task))
         if (open) return // their notice wakes the Commander
         const answer = lastAnswer(yield* client.messages(root, newestMessages), since.get(root))
         const mission = missions.get(root)
@@ -151,7 +144,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
               text: continueInstruction,
               agent: target.agent,
               model: target.model,
-              metadata: continueMetadata,
+              metadata: ownPrompt("continue"),
               synthetic: true
             })
           }

@@ -1,14 +1,11 @@
 /** Tells parents how their tasks ended: one message for all that ended, each told once, none dropped in silence. */
 import { Clock, Context, Duration, Effect, FiberMap, Layer, Option, Schedule, Semaphore } from "effect"
 import { Config } from "../Config.ts"
-import type { MessageId, SessionId } from "../domain/Session.ts"
+import { type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
 import { headline, isSettled, isUntold, outcome, type Task } from "../domain/Task.ts"
 import { HostUnavailable, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { TaskStore } from "./TaskStore.ts"
-
-/** Marks a prompt as the orchestrator's own. */
-export const noticeMetadata = { orchestrator: "notice" }
 
 export class Notices extends Context.Service<Notices, {
   /** Something about the parent's tasks has changed: tell it when it is time. */
@@ -85,7 +82,7 @@ export class Notices extends Context.Service<Notices, {
             text: noticeText(group, now, config),
             agent: target.agent,
             model: target.model,
-            metadata: noticeMetadata,
+            metadata: ownPrompt("notice"),
             synthetic: true,
             noReply: hushed.has(parent)
           })

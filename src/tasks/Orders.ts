@@ -122,10 +122,8 @@ export class Orders extends Context.Service<Orders, {
         })
 
       const findAgent = Effect.fnUntraced(
-        function*(order: Order): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
-          const all = yield* agents
-          const by = all.find((agent) => agent.name === order.by)
-          const usable = all.filter((agent) =>
+        function*(order: Order, by: HostAgent | undefined): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
+          const usable = (yield* agents).filter((agent) =>
             agent.mode !== "primary" && !agent.hidden
             && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
           )
@@ -191,13 +189,13 @@ export class Orders extends Context.Service<Orders, {
 
       const check = Effect.fn("Orders.check")(function*(order: Order): Effect.fn.Return<Accepted, OrderRefused> {
         if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
-        const agent = yield* findAgent(order)
+        const by = (yield* agents).find((known) => known.name === order.by)
+        const agent = yield* findAgent(order, by)
         const parentTask = yield* store.bySession(order.parent)
         const depth = parentTask._tag === "Some" ? parentTask.value.depth + 1 : 1
         if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
         const parent = yield* Cache.get(parents, order.parent)
         const model = yield* chooseModel(agent, parent)
-        const by = (yield* agents).find((known) => known.name === order.by)
         const limits = ceiling(by, limitsOf(parent))
         const permission = [
           ...narrow(agent.permission, limits),

@@ -1,7 +1,7 @@
 /** Deletes child sessions and archives tasks some time after their end, once the parent has been told. */
 import { Clock, Duration, Effect, Layer, Schedule } from "effect"
 import { Config } from "../Config.ts"
-import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
+import { isOpen, type Task, type TaskId } from "../domain/Task.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { TaskStore } from "./TaskStore.ts"
 
@@ -20,11 +20,11 @@ export const TaskCleaner = {
       const older = (task: Task, age: Duration.Duration) => now - (task.endedAt ?? now) >= Duration.toMillis(age)
       for (const id of cleaned) if (!all.some((task) => task.id === id)) cleaned.delete(id)
       for (const task of all) {
-        if (!isSettled(task) || isUntold(task)) continue
+        if (isOpen(task)) continue
         const { session } = task
         if (session !== undefined && !cleaned.has(task.id) && older(task, retention.sessions)) {
           const inUse = all.some((other) =>
-            other.session === session && (!isSettled(other) || isUntold(other) || !older(other, retention.sessions))
+            other.session === session && (isOpen(other) || !older(other, retention.sessions))
           )
           if (inUse) continue
           const isGone = yield* client.delete(session).pipe(Effect.as(true), Effect.orElseSucceed(() => false))

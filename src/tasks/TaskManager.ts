@@ -1,9 +1,18 @@
 /** The parallel agents: launches tasks, sees each of them through to its end, and answers for them. */
 import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer } from "effect"
 import { Config } from "../Config.ts"
-import { type HostEvent, isAbort, type MessageId, readTurn, type SessionId, type TurnError } from "../domain/Session.ts"
+import {
+  type HostEvent,
+  isAbort,
+  type MessageId,
+  ownPrompt,
+  readTurn,
+  type SessionId,
+  type TurnError
+} from "../domain/Session.ts"
 import {
   formatDuration,
+  isOpen,
   isSettled,
   isUntold,
   type Task,
@@ -19,9 +28,6 @@ import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import { type Accepted, type Order, type OrderRefused, Orders } from "./Orders.ts"
 import { TaskNotFound, TaskStore } from "./TaskStore.ts"
-
-/** Marks sessions and prompts as the orchestrator's own. */
-export const promptMetadata = { orchestrator: "task" }
 
 export class TaskManager extends Context.Service<TaskManager, {
   /** Checks the order and records the task. Its life goes on in the background, until it settles. */
@@ -205,7 +211,7 @@ export class TaskManager extends Context.Service<TaskManager, {
       })
 
       const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
-        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: promptMetadata }).pipe(
+        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
           untilHostAnswers
         )
 
@@ -256,9 +262,7 @@ export class TaskManager extends Context.Service<TaskManager, {
         return yield* notices.quietly(
           session,
           Effect.gen(function*() {
-            const open = (yield* store.all).some((task) =>
-              task.parent === session && (!isSettled(task) || isUntold(task))
-            )
+            const open = (yield* store.all).some((task) => task.parent === session && isOpen(task))
             if (open) return false
             const messages = yield* untilHostAnswers(client.messages(session, newestMessages))
             return readTurn(messages, prompt).state === "finished"
