@@ -76,6 +76,11 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
         Schema.Array(Wire.WireSession),
         (options) => client.session.children({ sessionID: session }, options)
       ).pipe(Effect.map((all) => all.map(Wire.toSession)), orNotFound(session)),
+    sessions: ask(
+      "list sessions",
+      Schema.Array(Wire.WireSession),
+      (options) => client.session.list({ limit: sessionsListed }, options)
+    ).pipe(Effect.map((all) => all.map(Wire.toSession))),
     prompt: ({ agent, id, metadata, model, noReply, session, synthetic, text }) =>
       ask("prompt a session", Schema.Unknown, (options) =>
         client.session.promptAsync({
@@ -142,6 +147,8 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
         )
   }
 }
+
+const sessionsListed = 1_000
 
 /** Events that wait for a reader; beyond that the oldest are dropped, and the poll finds what they told. */
 export const eventBuffer = 10_000

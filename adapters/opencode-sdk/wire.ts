@@ -83,14 +83,16 @@ const WirePart = Schema.Union([
   Schema.Struct({
     type: Schema.Literal("tool"),
     tool: Schema.String,
-    state: Schema.Struct({ status: Schema.String })
+    state: Schema.Struct({ status: Schema.String, output: maybe(Schema.String) })
   }),
   Schema.Struct({ type: Schema.String })
 ])
 
 const toPart = (wire: typeof WirePart.Type): MessagePart => {
   if ("text" in wire) return { type: "text", text: wire.text, metadata: wire.metadata ?? {} }
-  if ("tool" in wire) return { type: "tool", tool: wire.tool, status: wire.state.status }
+  if ("tool" in wire) {
+    return { type: "tool", tool: wire.tool, status: wire.state.status, output: wire.state.output ?? undefined }
+  }
   return { type: "other" }
 }
 

@@ -397,6 +397,7 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
         find(session),
         () => [...sims.values()].filter((sim) => sim.info.parent === session && !sim.deleted).map(({ info }) => info)
       ),
+    sessions: Effect.sync(() => [...sims.values()].filter((sim) => !sim.deleted).map(({ info }) => info)),
     prompt: Effect.fnUntraced(function*(prompt) {
       yield* operation("prompt")
       const sim = yield* find(prompt.session)

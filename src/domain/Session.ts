@@ -63,7 +63,8 @@ export const isAbort = (error: TurnError): boolean => error.name === "MessageAbo
 
 export type MessagePart =
   | { readonly type: "text"; readonly text: string; readonly metadata: Readonly<Record<string, unknown>> }
-  | { readonly type: "tool"; readonly tool: string; readonly status: string }
+  /** `output` is what a completed call answered. */
+  | { readonly type: "tool"; readonly tool: string; readonly status: string; readonly output: string | undefined }
   | { readonly type: "other" }
 
 export type Message =
@@ -91,6 +92,8 @@ export type HostEvent =
   | { readonly type: "deleted"; readonly session: SessionId }
   | { readonly type: "usage"; readonly session: SessionId; readonly usage: Usage }
   | { readonly type: "tool"; readonly session: SessionId; readonly tool: string; readonly status: string }
+  /** The session showed life: the model writes, a tool goes on. At most one a second for each session. */
+  | { readonly type: "activity"; readonly session: SessionId }
   | { readonly type: "permission"; readonly session: SessionId; readonly id: string; readonly permission: string }
   | { readonly type: "question"; readonly session: SessionId; readonly id: string }
 

@@ -91,6 +91,8 @@ export class SessionClient extends Context.Service<SessionClient, {
   readonly get: (session: SessionId) => Effect.Effect<Session, SessionError>
   /** The sessions whose parent it is. */
   readonly children: (session: SessionId) => Effect.Effect<ReadonlyArray<Session>, SessionError>
+  /** The newest sessions of the project, children included, up to 1,000. */
+  readonly sessions: Effect.Effect<ReadonlyArray<Session>, HostError>
   /** Accepted, not answered: the turn's end arrives as an event. An unknown agent is accepted too, and then fails. */
   readonly prompt: (prompt: Prompt) => Effect.Effect<void, SessionError>
   /** The newest `limit` messages, oldest first. */
