@@ -32,6 +32,11 @@ const Time = Schema.Union([Schema.Number, Schema.String]).annotate({ message: ti
 
 const Flag = Schema.Boolean.annotate({ message: "true or false" })
 
+const choice = <const Options extends ReadonlyArray<string>>(options: Options) => {
+  const message = `one of ${options.map((option) => `"${option}"`).join(", ")}`
+  return Schema.Literals(options).annotate({ message })
+}
+
 const limit = count(1, 1_000)
 const limits = Schema.Record(Schema.String, limit).annotate({ message: "an object of names and whole numbers" })
 const group = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
@@ -57,6 +62,12 @@ export const ConfigSchema = group({
   ),
   startTimeout: field(Time, "60 seconds", "How long the host may take to begin a turn it has accepted."),
   taskTimeLimit: field(Time, "60 minutes", "The longest a task may take, from its slot to its end."),
+  stallAfter: field(
+    Time,
+    "5 minutes",
+    "How long a child may show no sign of life before it is looked at; after twice that it is nudged, after three times aborted and resumed."
+  ),
+  retryLimit: field(Time, "30 minutes", "How long the host may retry a provider's error before the task fails."),
   maxRuns: field(count(1, 10), 2, "Attempts at one task, the first included."),
   maxDepth: field(count(1, 10), 3, "How deep tasks may delegate in turn; 1 means that only the root session may."),
   noticeMaxWait: field(Time, "60 seconds", "How long an ended task may wait for the others before its parent is told."),
@@ -71,10 +82,21 @@ export const ConfigSchema = group({
       completed: field(Time, "30 minutes", "How long a completed task stays at hand before it is archived."),
       failed: field(Time, "10 minutes", "The same for a task that ended in any other way."),
       sessions: field(Time, "10 minutes", "How long a child session is kept after its end."),
-      tasks: field(count(10, 100_000), 1_000, "Tasks kept at hand; the oldest settled ones are archived first.")
+      tasks: field(count(10, 100_000), 1_000, "Tasks kept at hand; the oldest settled ones are archived first."),
+      archive: field(Time, "30 days", "How long archived tasks are kept in .opencode/archive/.")
     }),
     {},
     "How long things are kept."
+  ),
+  journal: field(
+    choice(["required", "preferred", "off"]),
+    "required",
+    "Tasks are recorded on disk. When that fails: required refuses new tasks, preferred goes on in memory. off records nothing."
+  ),
+  recovery: field(
+    choice(["auto", "ask", "off"]),
+    "auto",
+    "What becomes of tasks that a restart interrupted: auto goes on with them, ask waits for /resume, off leaves them."
   ),
   continuations: field(
     count(0, 100),

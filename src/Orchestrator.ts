@@ -1,15 +1,22 @@
-/** The whole core as one Layer, open on its ports: SessionClient and Notifier. */
-import { Context, Effect, Layer, Stream } from "effect"
+/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
+import type { Instance } from "./host/Instance.ts"
 import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
+import { Lease } from "./tasks/Lease.ts"
 import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
+import { Recovery } from "./tasks/Recovery.ts"
+import { StallWatch } from "./tasks/StallWatch.ts"
+import { TaskArchive } from "./tasks/TaskArchive.ts"
 import { TaskCleaner } from "./tasks/TaskCleaner.ts"
+import { TaskJournal } from "./tasks/TaskJournal.ts"
+import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
@@ -23,16 +30,24 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   static readonly layer = (
     config: ConfigValues
   ): Layer.Layer<
-    Orchestrator | TaskManager | MissionLoop | TaskStore | Concurrency | Notices | Config,
+    Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
     never,
-    SessionClient | Notifier
+    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
-    const state = Layer.mergeAll(TaskStore.layerMemory, Concurrency.layer, Completion.layer, Ids.layer)
+    const isRecorded = config.journal !== "off"
+    const records = isRecorded
+      ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
+      : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
+    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer).pipe(
+      Layer.provideMerge(records)
+    )
     const tasks = TaskManager.layer.pipe(
-      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer)),
+      Layer.provideMerge(TaskLife.layer),
+      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
       Layer.provideMerge(state)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
+      Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
       Layer.provideMerge(tasks),
       Layer.provideMerge(ConfigService.layer(config))
@@ -44,6 +59,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const client = yield* SessionClient
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
+  const recovery = yield* Recovery
   const tools = yield* makeTaskTools
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
@@ -55,5 +71,7 @@ const makeOrchestrator = Effect.gen(function*() {
     ),
     Effect.forkScoped({ startImmediately: true })
   )
+  // What is recovered may end at once: its events must find somebody who listens.
+  yield* Effect.forkScoped(recovery.atStart)
   return Orchestrator.of({ tools })
 })

@@ -1,17 +1,19 @@
 /** The OpenCode 1.x plugin: the orchestrator's core on one ManagedRuntime per project, behind the host's hooks. */
-import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
-import { commander, commands } from "../../src/agents/team.ts"
+import { commander, commands, reportMark } from "../../src/agents/team.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
+import { Recovery } from "../../src/tasks/Recovery.ts"
 import type { Tool } from "../../src/tools/Tool.ts"
+import * as NodeInstance from "../node-process/NodeInstance.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { toEvent } from "../opencode-sdk/wire.ts"
+import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
 import { type HostConfig, register } from "./registration.ts"
 import * as Toasts from "./Toasts.ts"
@@ -22,13 +24,22 @@ export const server: Plugin = async (input, options) => {
     loadConfig(projectRoot(input), options).pipe(Effect.provide([NodeFileSystem.layer, NodePath.layer]))
   )
   const config = loaded.values
+  const toEvent = makeEventReader(() => performance.now())
   const events = await Effect.runPromise(Queue.sliding<HostEvent>(eventBuffer))
+  const node = NodeChildProcessSpawner.layer.pipe(
+    Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
+  )
   const ports = Layer.mergeAll(
+    NodeInstance.layer(projectRoot(input)),
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
     Toasts.layer(client, config.toasts)
   )
   const runtime = ManagedRuntime.make(
-    Orchestrator.layer(config).pipe(Layer.provideMerge(ports), Layer.provideMerge(Toasts.layerLogger(client)))
+    Orchestrator.layer(config).pipe(
+      Layer.provideMerge(ports),
+      Layer.provideMerge(Toasts.layerLogger(client)),
+      Layer.provideMerge(node)
+    )
   )
 
   const reported = new Set<string>()
@@ -46,7 +57,7 @@ export const server: Plugin = async (input, options) => {
   /** Runs a hook so that nothing that happens inside reaches the host. */
   const total = async (
     where: string,
-    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier>
+    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier | Recovery>
   ): Promise<void> => {
     await runtime.runPromiseExit(Effect.catchCause(effect, (cause) => report(where, cause)))
   }
@@ -103,10 +114,14 @@ export const server: Plugin = async (input, options) => {
     "command.execute.before": ({ command }, { parts }) =>
       total(
         "reading a command",
-        Effect.sync(() => {
-          if (!commands.some(({ informs, name }) => name === command && informs === true)) return
+        Effect.gen(function*() {
+          const known = commands.find(({ name }) => name === command)
+          if (known?.informs !== true) return
+          const report = known.name === "resume" ? yield* Effect.flatMap(Recovery, ({ resume }) => resume) : ""
           for (const part of parts) {
-            if (part.type === "text") part.metadata = { ...part.metadata, ...ownPrompt("command") }
+            if (part.type !== "text") continue
+            part.text = part.text.replace(reportMark, () => report)
+            part.metadata = { ...part.metadata, ...ownPrompt("command") }
           }
         })
       ),

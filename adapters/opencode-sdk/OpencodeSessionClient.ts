@@ -161,6 +161,7 @@ export const layer = (options: { readonly url: string; readonly directory: strin
       const client = createOpencodeClient({ baseUrl: options.url, directory: options.directory })
       const hub = yield* PubSub.sliding<HostEvent>(eventBuffer)
       const connected = yield* Deferred.make<void>()
+      const read = Wire.makeEventReader(() => performance.now())
       const listen = Effect.gen(function*() {
         const signal = yield* Effect.abortSignal
         const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
@@ -171,7 +172,7 @@ export const layer = (options: { readonly url: string; readonly directory: strin
           Stream.runForEach((raw) =>
             Effect.gen(function*() {
               yield* Deferred.succeed(connected, undefined)
-              const event = Wire.toEvent(raw)
+              const event = read(raw)
               if (event !== undefined) yield* PubSub.publish(hub, event)
             })
           )

@@ -189,17 +189,36 @@ const WireEvent = Schema.Union([
       state: Schema.Struct({ status: Schema.String })
     })
   }),
+  event("message.part.delta", { sessionID: SessionId }),
   event("permission.asked", { id: Schema.String, sessionID: SessionId, permission: Schema.String }),
   event("question.asked", { id: Schema.String, sessionID: SessionId })
 ])
 
 const decodeWireEvent = Schema.decodeUnknownOption(WireEvent)
 
-/** Most of the host's events are of other types, such as every piece of text that streams in: they cost a look only. */
+/** Most of the host's events are of other types: they cost a look only. */
 const actedOn: ReadonlySet<unknown> = new Set(WireEvent.members.map((member) => member.fields.type.literal))
 
-/** The event in the core's terms; undefined for those it does not act on, and for what cannot be read. */
-export const toEvent = (raw: unknown): HostEvent | undefined => {
+/**
+ * Turns the host's events into the core's terms: undefined for those it does not act on, for what cannot be read, and
+ * for signs of life that follow another one of the same session within a second. `now` counts milliseconds.
+ */
+export const makeEventReader = (now: () => number) => {
+  let seen = new Map<string, number>()
+  return (raw: unknown): HostEvent | undefined => {
+    const event = toEvent(raw)
+    if (event?.type !== "activity") return event
+    const at = now()
+    if (at - (seen.get(event.session) ?? -Infinity) < 1_000) return undefined
+    if (seen.size >= sessionsSeen) seen = new Map()
+    seen.set(event.session, at)
+    return event
+  }
+}
+
+const sessionsSeen = 1_000
+
+const toEvent = (raw: unknown): HostEvent | undefined => {
   if (typeof raw !== "object" || raw === null || !("type" in raw) || !actedOn.has(raw.type)) return undefined
   const wire = Option.getOrUndefined(decodeWireEvent(raw))
   if (wire === undefined) return undefined
@@ -221,6 +240,8 @@ export const toEvent = (raw: unknown): HostEvent | undefined => {
       const { sessionID, state, tool } = wire.properties.part
       return { type: "tool", session: sessionID, tool, status: state.status }
     }
+    case "message.part.delta":
+      return { type: "activity", session: wire.properties.sessionID }
     case "permission.asked": {
       const { id, permission, sessionID } = wire.properties
       return { type: "permission", session: sessionID, id, permission }

@@ -1,8 +1,9 @@
 /** The whole orchestrator on a simulated OpenCode: what a test needs to run a mission under the virtual clock. */
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect, FileSystem, Layer, Path } from "effect"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
+import { Instance } from "../../src/host/Instance.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
@@ -12,7 +13,7 @@ import { SimulatedHost, type SimulatedHostOptions } from "./SimulatedHost.ts"
 
 export interface TestOptions extends SimulatedHostOptions {
   /** Settings as a user would write them. */
-  readonly config?: unknown
+  readonly config?: Readonly<Record<string, unknown>>
 }
 
 /** The person in front of the simulated host. */
@@ -55,7 +56,16 @@ export const layer = (options: TestOptions) => {
     })
   )
   return user.pipe(
-    Layer.provideMerge(Orchestrator.layer(readConfig(options.config ?? {}, "test").values)),
+    Layer.provideMerge(Orchestrator.layer(readConfig({ journal: "off", ...options.config }, "test").values)),
+    Layer.provideMerge(Layer.mergeAll(
+      FileSystem.layerNoop({}),
+      Path.layer,
+      Layer.succeed(Instance, {
+        root: "/project",
+        owner: { pid: 1, startedAt: "1", machine: "test01" },
+        isAlive: () => Effect.succeed("dead")
+      })
+    )),
     Layer.provideMerge(Layer.mergeAll(Ids.layer, SimulatedHost.layer(options), RecordingNotifier.layer))
   )
 }

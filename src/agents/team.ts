@@ -32,6 +32,9 @@ export interface UserCommand {
   readonly informs?: boolean
 }
 
+/** Stands in a template for what a command has to report. */
+export const reportMark = "{{report}}"
+
 const agentLines = team.map((agent) => `- ${agent.name}: ${agent.description}`).join("\n")
 
 export const commands: ReadonlyArray<UserCommand> = [
@@ -47,6 +50,12 @@ export const commands: ReadonlyArray<UserCommand> = [
     name: "agents",
     description: "Show the orchestrator's agents",
     template: `Show the user this list as it is, without calling tools:\n\n${agentLines}`,
+    informs: true
+  },
+  {
+    name: "resume",
+    description: "Go on with what an earlier OpenCode left unfinished",
+    template: `Show the user this as it is, without calling tools:\n\n${reportMark}`,
     informs: true
   }
 ]

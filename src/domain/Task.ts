@@ -32,8 +32,10 @@ export const Task = Schema.Struct({
   state: TaskState,
   /** The child session; set from the start when the task goes on in the session of an earlier one. */
   session: Schema.optionalKey(SessionId),
-  /** The message that started the current run. */
+  /** The message that starts the current run; made and recorded before it is sent. */
   promptId: Schema.optionalKey(MessageId),
+  /** The orchestrator itself broke the run off, at its end; the next instance resumes it. */
+  interrupted: Schema.optionalKey(Schema.Literal(true)),
   /** The child has ended its turn and waits for tasks of its own; it holds no slot meanwhile. */
   waiting: Schema.Boolean,
   createdAt: Millis,
@@ -41,8 +43,12 @@ export const Task = Schema.Struct({
   endedAt: Schema.optionalKey(Millis),
   /** When the host last reported anything of the child. */
   activityAt: Millis,
-  /** The provider's words while the host retries by itself. */
-  retrying: Schema.optionalKey(Schema.String),
+  /** The provider's words while the host retries by itself, and since when it does. */
+  retrying: Schema.optionalKey(Schema.Struct({ message: Schema.String, since: Millis })),
+  /** The child waits for a person's answer to a permission or a question. */
+  asking: Schema.optionalKey(Schema.Literal(true)),
+  /** What was done about a child that shows no sign of life. */
+  stalled: Schema.optionalKey(Schema.String),
   /** The child's final answer, whole. */
   result: Schema.optionalKey(Schema.String),
   /** Why it ended without one, in a sentence. */
@@ -59,12 +65,20 @@ export type Task = typeof Task.Type
 export type TaskEvent =
   | { readonly type: "launching"; readonly run: number }
   | { readonly type: "created"; readonly run: number; readonly session: SessionId }
-  | { readonly type: "prompted"; readonly run: number; readonly promptId: MessageId }
+  | { readonly type: "prompting"; readonly run: number; readonly promptId: MessageId }
+  | { readonly type: "prompted"; readonly run: number }
   | { readonly type: "resumed"; readonly run: number; readonly promptId: MessageId }
   | { readonly type: "waiting"; readonly run: number; readonly waiting: boolean }
-  | { readonly type: "observed"; readonly usage?: Usage; readonly retrying?: string | undefined }
+  | { readonly type: "interrupted"; readonly run: number }
+  | { readonly type: "stalled"; readonly run: number; readonly what: string }
+  /** The call that waited for it is gone: its parent is told by a notice after all. */
+  | { readonly type: "detached" }
+  | { readonly type: "used"; readonly usage: Usage }
+  /** The host showed the child: at work, retrying, or asking a person. */
+  | { readonly type: "seen"; readonly retrying?: string | undefined; readonly asking?: boolean }
   | { readonly type: "ended"; readonly run: number; readonly end: TaskEnd }
-  | { readonly type: "telling"; readonly notice: MessageId }
+  /** `instead` names an earlier notice that never arrived. */
+  | { readonly type: "telling"; readonly notice: MessageId; readonly instead?: MessageId }
   | { readonly type: "told" }
 
 export type TaskEnd =
@@ -84,17 +98,20 @@ export const isOpen = (task: Task): boolean => !isSettled(task) || !task.told
 export const transition = (task: Task, event: TaskEvent, now: number): Task => {
   switch (event.type) {
     case "telling":
-      return isSettled(task) && !task.told && task.notice === undefined ? { ...task, notice: event.notice } : task
+      return isUntold(task) && task.notice === event.instead ? { ...task, notice: event.notice } : task
     case "told":
-      return isSettled(task) && !task.told ? { ...task, told: true } : task
-    case "observed":
-      return observe(task, event, now)
+      return isUntold(task) ? { ...task, told: true } : task
+    case "detached":
+      return task.background || task.told ? task : { ...task, background: true }
+    case "used":
+      return { ...task, usage: event.usage }
     default:
       if (isSettled(task)) return task
   }
+  if (event.type === "seen") return see(task, event, now)
   if (event.type === "resumed") {
     return task.state === "running" && event.run === task.run + 1
-      ? { ...task, run: event.run, promptId: event.promptId, waiting: false, activityAt: now }
+      ? { ...quiet(task), run: event.run, promptId: event.promptId, waiting: false, activityAt: now }
       : task
   }
   if (event.run !== task.run) return task
@@ -103,24 +120,37 @@ export const transition = (task: Task, event: TaskEvent, now: number): Task => {
       return task.state === "queued" ? { ...task, state: "launching", activityAt: now } : task
     case "created":
       return task.state === "launching" && task.session === undefined ? { ...task, session: event.session } : task
+    case "prompting":
+      return task.state === "launching" && task.session !== undefined && task.promptId === undefined
+        ? { ...task, promptId: event.promptId }
+        : task
     case "prompted":
-      return task.state === "launching" && task.session !== undefined
-        ? { ...task, state: "running", promptId: event.promptId, startedAt: now, activityAt: now }
+      return task.state === "launching" && task.promptId !== undefined
+        ? { ...task, state: "running", startedAt: now, activityAt: now }
         : task
     case "waiting":
       return task.state === "running" && task.waiting !== event.waiting
         ? { ...task, waiting: event.waiting, activityAt: now }
         : task
+    case "interrupted":
+      return task.state === "running" && task.interrupted === undefined ? { ...task, interrupted: true } : task
+    case "stalled":
+      return task.state === "running" ? { ...task, stalled: event.what } : task
     case "ended":
       return end(task, event.end, now)
   }
 }
 
+/** Without what is true of a moment only. */
+const quiet = (task: Task): Task => {
+  const { asking: _, interrupted: __, retrying: ___, stalled: ____, ...rest } = task
+  return rest
+}
+
 const end = (task: Task, outcome: TaskEnd, now: number): Task => {
   if (outcome.state === "completed" && task.state !== "running") return task
-  const { retrying: _, ...rest } = task
   return {
-    ...rest,
+    ...quiet(task),
     state: outcome.state,
     waiting: false,
     endedAt: now,
@@ -128,11 +158,34 @@ const end = (task: Task, outcome: TaskEnd, now: number): Task => {
   }
 }
 
-const observe = (task: Task, event: Extract<TaskEvent, { type: "observed" }>, now: number): Task => {
-  const usage = event.usage ?? task.usage
-  if (isSettled(task)) return event.usage === undefined ? task : { ...task, usage }
-  const { retrying: _, ...rest } = task
-  return { ...rest, usage, activityAt: now, ...(event.retrying === undefined ? {} : { retrying: event.retrying }) }
+const see = (task: Task, event: Extract<TaskEvent, { type: "seen" }>, now: number): Task => {
+  const { asking: _, retrying, stalled: __, ...rest } = task
+  return {
+    ...rest,
+    activityAt: now,
+    ...(event.asking === true ? { asking: true } : {}),
+    ...(event.retrying === undefined ? {} : { retrying: { message: event.retrying, since: retrying?.since ?? now } })
+  }
+}
+
+/**
+ * Of two records of one task, the one that is further along: a task only ever moves forward. Two journals may hold it
+ * when an instance died while it took over the records of another.
+ */
+export const further = (a: Task, b: Task): Task => {
+  const steps = (task: Task) => [
+    Number(isSettled(task)),
+    Number(task.told),
+    task.run,
+    ["queued", "launching", "running"].indexOf(task.state),
+    Number(task.notice !== undefined),
+    Number(task.promptId !== undefined),
+    Number(task.session !== undefined),
+    task.activityAt
+  ]
+  const [left, right] = [steps(a), steps(b)]
+  const difference = left.map((step, index) => step - (right[index] ?? 0)).find((step) => step !== 0) ?? 0
+  return difference < 0 ? b : a
 }
 
 /** Milliseconds from the start of the work (or from the order, before it started) to the end (or to now). */

@@ -31,6 +31,44 @@ export const presets = {
     ),
   asking: (task: Task) =>
     toast("warning", `${task.agent} asks you`, clip(`${task.description}: answer in its session, or it waits.`)),
+  stalled: (task: Task, what: string) =>
+    toast("warning", `${task.agent} is silent`, clip(`${task.description}: ${what}`)),
+  journalFailed: (why: string, goesOn: boolean) =>
+    toast(
+      "error",
+      "Tasks cannot be recorded",
+      goesOn
+        ? `${clip(why)}: what happens from now on would not survive a restart.`
+        : `${
+          clip(why)
+        }: no new task is started until that is mended. Running ones go on, but would not survive a restart.`
+    ),
+  journalLost: toast(
+    "error",
+    "Tasks were taken over",
+    "Another OpenCode took this one for dead and works on its tasks. Restart this one before you start new ones here."
+  ),
+  journalDamaged: (count: number, file: string) =>
+    toast(
+      "warning",
+      "A journal was damaged",
+      `${count === 1 ? "1 record" : `${count} records`} of an earlier run could not be read; kept in ${file}.`
+    ),
+  journalUnknown: (file: string) =>
+    toast(
+      "warning",
+      "A journal of another release",
+      `It cannot be read by this one. It is kept as ${file}; start the release that wrote it to go on with its tasks.`
+    ),
+  recovered: (summary: string) => toast("info", "Picked up after a restart", clip(summary)),
+  recoverable: (foreign: boolean) =>
+    toast(
+      "warning",
+      "Unfinished tasks",
+      foreign
+        ? "The project holds unfinished tasks from another machine. Type /resume to go on with them, if you trust their origin."
+        : "An earlier OpenCode left unfinished tasks here. Type /resume to go on with them."
+    ),
   configProblem: (problems: ReadonlyArray<string>) => toast("warning", "Orchestrator config", problems.join("\n")),
   internalFailure: (where: string, detail: string) =>
     toast("error", "Orchestrator", clip(`${where} failed: ${detail}. The session goes on without it.`))

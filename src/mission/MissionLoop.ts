@@ -12,12 +12,13 @@ import {
   type SessionId,
   type TurnError
 } from "../domain/Session.ts"
-import { isOpen } from "../domain/Task.ts"
+import { isOpen, isSettled, isUntold } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import { SessionClient } from "../host/SessionClient.ts"
+import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
+import { TaskJournal } from "../tasks/TaskJournal.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 
@@ -29,6 +30,10 @@ export const continueInstruction = [
   "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
 ].join("\n")
 
+/** Sent to a Commander whose turn was cut off by the end of the host. */
+export const interruptedInstruction =
+  "OpenCode was stopped while you worked, and is back. Your last turn was cut off: a tool call of it may be half done. See what is done, and go on with the mission."
+
 /** Missions remembered at once; the oldest that has ended is forgotten first. */
 const missionsKept = 1_000
 
@@ -37,6 +42,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
   readonly userSpoke: (session: SessionId, toCommander: boolean, text: string) => Effect.Effect<void>
   /** Takes an event of the host. */
   readonly observe: (event: HostEvent) => Effect.Effect<void>
+  /** Takes over a mission that an earlier instance recorded; it rests until `wake`. */
+  readonly adopt: (mission: Mission.Mission) => Effect.Effect<void>
+  /** Goes on with a mission whose Commander a restart may have cut off. */
+  readonly wake: (root: SessionId) => Effect.Effect<void>
   readonly missions: Effect.Effect<ReadonlyArray<Mission.Mission>>
 }>()("orchestrator/mission/MissionLoop") {
   static readonly layer = Layer.effect(
@@ -45,6 +54,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const client = yield* SessionClient
       const config = yield* Config
       const ids = yield* Ids
+      const journal = yield* TaskJournal
       const manager = yield* TaskManager
       const notices = yield* Notices
       const notifier = yield* Notifier
@@ -56,19 +66,29 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const seenAt = new Map<SessionId, number>()
       const touch = (root: SessionId) => Effect.map(Clock.currentTimeMillis, (now) => void seenAt.set(root, now))
 
+      /** Recorded before anything follows from it; what cannot be written is said by the journal, which tries again. */
+      const keep = (mission: Mission.Mission) =>
+        Effect.suspend(() => {
+          missions.set(mission.root, mission)
+          return Effect.ignore(journal.record("mission", mission.root, mission))
+        })
+
       const apply = Effect.fnUntraced(function*(root: SessionId, event: Mission.MissionEvent) {
         const before = missions.get(root)
         if (before === undefined) return
-        missions.set(root, Mission.transition(before, event, yield* Clock.currentTimeMillis))
+        const after = Mission.transition(before, event, yield* Clock.currentTimeMillis)
+        if (after !== before) yield* keep(after)
       })
 
       /** Sorts between the newest word to a mission's Commander and the answer to it. */
       const since = new Map<SessionId, MessageId>()
-      const forget = (root: SessionId) => {
-        missions.delete(root)
-        since.delete(root)
-        seenAt.delete(root)
-      }
+      const forget = (root: SessionId) =>
+        Effect.suspend(() => {
+          missions.delete(root)
+          since.delete(root)
+          seenAt.delete(root)
+          return journal.drop("mission", root)
+        })
 
       const userSpoke = Effect.fn("MissionLoop.userSpoke")(function*(
         session: SessionId,
@@ -85,9 +105,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (known === undefined) {
           for (const mission of missions.values()) {
             if (missions.size < missionsKept) break
-            if (mission.state !== "active") forget(mission.root)
+            if (mission.state !== "active") yield* forget(mission.root)
           }
-          missions.set(session, { root: session, goal: text, state: "active", startedAt, continuations: 0 })
+          yield* keep({ root: session, goal: text, state: "active", startedAt, continuations: 0 })
         } else {
           yield* apply(session, { type: "spoke", goal: text })
         }
@@ -132,23 +152,27 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             return yield* notifier.show(presets.missionHalted(
               `The Commander was told to go on ${config.continuations} times and did nothing.`
             ))
-          case "continue": {
-            const target = yield* client.get(root)
+          case "continue":
             yield* apply(root, { type: "continued" })
-            yield* touch(root)
-            const id = yield* ids.message
-            since.set(root, id)
-            yield* client.prompt({
-              session: root,
-              id,
-              text: continueInstruction,
-              agent: target.agent,
-              model: target.model,
-              metadata: ownPrompt("continue"),
-              synthetic: true
-            })
-          }
+            yield* instruct(root, continueInstruction)
         }
+      })
+
+      /** Says something to the Commander that starts a turn. */
+      const instruct = Effect.fnUntraced(function*(root: SessionId, text: string) {
+        const target = yield* client.get(root)
+        yield* touch(root)
+        const id = yield* ids.message
+        since.set(root, id)
+        yield* client.prompt({
+          session: root,
+          id,
+          text,
+          agent: target.agent,
+          model: target.model,
+          metadata: ownPrompt("continue"),
+          synthetic: true
+        })
       })
 
       /** Reviews once at a time: an idle may come twice, and from the event as well as from the poll. */
@@ -171,7 +195,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         else yield* turnFailed(root, failed)
       }, (looking, root) =>
         looking.pipe(
-          Effect.catchTag("SessionNotFound", () => Effect.sync(() => forget(root))),
+          Effect.catchTag("SessionNotFound", () => forget(root)),
           Effect.catchCause((cause) => Effect.logDebug("a mission could not be looked at", cause))
         ))
 
@@ -198,7 +222,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
         const mission = missions.get(event.session)
         if (mission?.state !== "active") {
-          if (event.type === "deleted") forget(event.session)
+          if (event.type === "deleted" && mission !== undefined) yield* forget(event.session)
           if (event.type === "error" && isAbort(event.error)) yield* abortTasks(event.session)
           return
         }
@@ -211,15 +235,46 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             yield* apply(root, { type: "worked" })
             return
           case "deleted":
-            return forget(root)
+            return yield* forget(root)
           case "error":
             yield* FiberMap.remove(reviews, root)
             return yield* turnFailed(root, event.error)
         }
       })
 
+      const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
+        if (missions.has(mission.root)) return // the user has spoken since
+        yield* keep(mission)
+        if (mission.state === "stopped") yield* notices.hush(mission.root)
+      })
+
+      const wake = Effect.fnUntraced(function*(root: SessionId) {
+        if (missions.get(root)?.state !== "active") return
+        yield* touch(root)
+        if ((yield* client.statuses).has(root)) return
+        const last = (yield* client.messages(root, 1)).at(-1)
+        if (last !== undefined && lastAnswer([last], undefined) !== undefined) return yield* beginReview(root)
+        const tasks = (yield* store.all).filter((task) => task.mission === root)
+        // The notice of its tasks wakes the Commander as well.
+        if (tasks.some(isUntold) && tasks.every(isSettled)) return
+        const running = tasks.filter((task) => !isSettled(task)).map((task) => `- ${task.id}: ${task.description}`)
+        yield* instruct(
+          root,
+          [
+            interruptedInstruction,
+            ...(running.length === 0 ? [] : ["These tasks go on, and you will be told of their ends:", ...running])
+          ].join("\n")
+        )
+      }, (waking, root) =>
+        untilHostAnswers(waking).pipe(
+          Effect.catchTag("SessionNotFound", () => forget(root)),
+          Effect.catch((error) => Effect.logWarning(`the mission in ${root} could not be woken`, error)) // its poll looks again
+        ))
+
       return MissionLoop.of({
         userSpoke,
+        adopt,
+        wake,
         observe,
         missions: Effect.sync(() => [...missions.values()])
       })

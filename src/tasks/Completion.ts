@@ -6,6 +6,7 @@ import { Clock, Context, Duration, Effect, Layer, Queue, type Scope } from "effe
 import { Config } from "../Config.ts"
 import {
   type HostEvent,
+  isAbort,
   type MessageId,
   readTurn,
   type SessionId,
@@ -26,6 +27,8 @@ export type Outcome =
 export interface Watch {
   /** Waits until the turn that answers `prompt`, or a later one, has ended. */
   readonly outcome: (prompt: MessageId) => Effect.Effect<Outcome>
+  /** Looks without waiting for a signal: what happened before the watch began told nobody. */
+  readonly look: Effect.Effect<void>
 }
 
 type Signal =
@@ -105,7 +108,18 @@ export class Completion extends Context.Service<Completion, {
           if (turn.state === "finished") return { type: "finished", text: turn.text }
           if (turn.state === "failed") return { type: "failed", error: turn.error }
           if (turn.state === "unknown") continue
-          if (lastError !== undefined) return { type: "failed", error: lastError }
+          if (lastError !== undefined) {
+            // News may be late: an error without a trace in the messages counts only where no turn runs, and an abort
+            // only where one has begun; else it belongs to an earlier turn.
+            const idle = yield* client.statuses.pipe(
+              Effect.map((statuses) => !statuses.has(session)),
+              Effect.orElseSucceed(() => false)
+            )
+            if (idle && !(isAbort(lastError) && turn.state === "not started")) {
+              return { type: "failed", error: lastError }
+            }
+            if (!idle) lastError = undefined
+          }
           if (news.type !== "absent" || quietSince === undefined) continue
           const started = turn.state === "unfinished"
           const patience = started ? config.stabilityWait : config.startTimeout
@@ -123,7 +137,10 @@ export class Completion extends Context.Service<Completion, {
                 if (mailboxes.get(session) === mailbox) mailboxes.delete(session)
               })
           )
-          return { outcome: (prompt) => listen(session, mailbox, prompt) }
+          return {
+            outcome: (prompt) => listen(session, mailbox, prompt),
+            look: Effect.sync(() => Queue.offerUnsafe(mailbox, { type: "look" }))
+          }
         }),
         observe: (event) => {
           switch (event.type) {
@@ -134,6 +151,7 @@ export class Completion extends Context.Service<Completion, {
             case "deleted":
               return signal(event.session, { type: "gone" })
             case "status":
+            case "activity":
               return signal(event.session, { type: "busy" })
             default:
               return Effect.void

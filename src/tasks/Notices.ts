@@ -1,8 +1,20 @@
 /** Tells parents how their tasks ended: one message for all that ended, each told once, none dropped in silence. */
-import { Clock, Context, Duration, Effect, FiberMap, Layer, Option, Schedule, Semaphore } from "effect"
+import {
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  FiberMap,
+  FiberSet,
+  Layer,
+  Option,
+  Schedule,
+  Schema,
+  Semaphore
+} from "effect"
 import { Config } from "../Config.ts"
-import { type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
-import { headline, isSettled, isUntold, outcome, type Task } from "../domain/Task.ts"
+import { type Message, type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
+import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId } from "../domain/Task.ts"
 import { HostUnavailable, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -12,6 +24,14 @@ export class Notices extends Context.Service<Notices, {
   readonly consider: (parent: SessionId) => Effect.Effect<void>
   /** Tells the parent now of all that ended. */
   readonly flush: (parent: SessionId) => Effect.Effect<void, SessionError>
+  /** The parent's call returns the task's outcome right now: it is told once the host has that answer. */
+  readonly answered: (task: Task) => Effect.Effect<void>
+  /** The host has the answers that the parent's calls have returned. */
+  readonly delivered: (parent: SessionId) => Effect.Effect<void>
+  /** Considers no parent while `effect` runs, and then each that came up meanwhile. */
+  readonly heldWhile: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** After a restart: finds which of its ended tasks the parent knows of, by what can be read in its session. */
+  readonly reconcile: (parent: SessionId) => Effect.Effect<void, SessionError>
   /** Runs `effect` while no notice is being sent to the session. */
   readonly quietly: <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Notices to the session are stored without starting a turn, until `wake`. */
@@ -28,8 +48,13 @@ export class Notices extends Context.Service<Notices, {
       const ids = yield* Ids
       const store = yield* TaskStore
       const hushed = new Set<SessionId>()
+      /** Notices that were given to the host, and perhaps arrived. */
+      const sent = new Set<MessageId>()
       const locks = new Map<SessionId, { readonly lock: Semaphore.Semaphore; users: number }>()
       const tellers = yield* FiberMap.make<SessionId>()
+      const deliveries = yield* FiberSet.make()
+      /** Tasks whose outcome a call is returning to their parent. */
+      const answering = new Map<TaskId, SessionId>()
 
       const quietly = <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) =>
         Effect.suspend(() => {
@@ -42,12 +67,44 @@ export class Notices extends Context.Service<Notices, {
         })
 
       const tasksOf = (parent: SessionId) =>
-        Effect.map(store.all, (all) => all.filter((task) => task.parent === parent && task.background))
+        Effect.map(
+          store.all,
+          (all) => all.filter((task) => task.parent === parent && task.background && !answering.has(task.id))
+        )
+
+      /** Tasks that their parent knows of now. They may be archived already, and then were told. */
+      const told = (tasks: Iterable<TaskId>) =>
+        Effect.forEach(tasks, (id) => Effect.ignore(store.apply(id, { type: "told" })), { discard: true })
+
+      const delivered = Effect.fnUntraced(function*(parent: SessionId) {
+        const known = [...answering].filter(([, of]) => of === parent).map(([id]) => id)
+        yield* told(known)
+        for (const id of known) answering.delete(id)
+      }, Effect.uninterruptible)
+
+      const answered = Effect.fnUntraced(function*(task: Task) {
+        if (task.told) return
+        answering.set(task.id, task.parent)
+        // The event that says so may be lost.
+        yield* FiberSet.run(deliveries, Effect.delay(delivered(task.parent), deliveryWait))
+      })
+
+      const reconcile = Effect.fnUntraced(function*(parent: SessionId) {
+        const untold = (yield* store.all).filter((task) => task.parent === parent && isUntold(task))
+        if (untold.length === 0) return
+        const messages = yield* client.messages(parent, reconciledMessages)
+        yield* consider(parent)
+        for (const task of untold) {
+          const arrived = messages.some((message) => tellsOf(message, task))
+            || (task.notice !== undefined && (yield* client.hasMessage(parent, task.notice)))
+          if (arrived) yield* told([task.id])
+          // The call that waited for it was cut off with the turn it belonged to.
+          else yield* Effect.ignore(store.apply(task.id, { type: "detached" })) // untold, so it is at hand
+        }
+      })
 
       const forget = Effect.fnUntraced(function*(parent: SessionId) {
-        for (const task of yield* store.all) {
-          if (task.parent === parent && isUntold(task)) yield* Effect.ignore(store.apply(task.id, { type: "told" })) // it may be archived by now
-        }
+        yield* told((yield* store.all).filter((task) => task.parent === parent && isUntold(task)).map(({ id }) => id))
         hushed.delete(parent)
       })
 
@@ -72,23 +129,30 @@ export class Notices extends Context.Service<Notices, {
         const now = yield* Clock.currentTimeMillis
         // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
         const pending = untold.find((task) => task.notice !== undefined)?.notice
-        const id = pending ?? (yield* ids.message)
         const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)
-        for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id })
-        if (pending === undefined || !(yield* client.hasMessage(parent, id))) {
+        if (pending === undefined || !(yield* client.hasMessage(parent, pending))) {
+          const [newest] = yield* client.messages(parent, 1)
+          // Left by an earlier instance, below a newer message, it would be stored and start no turn. One that this
+          // instance has sent may still be on its way, and must not go out under two ids.
+          const isStale = pending !== undefined && newest !== undefined && newest.id > pending && !sent.has(pending)
+          const id = pending === undefined || isStale ? yield* ids.message : pending
+          sent.add(id)
+          const instead = pending === undefined ? {} : { instead: pending }
+          for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id, ...instead })
           yield* client.prompt({
             session: parent,
             id,
             text: noticeText(group, now, config),
             agent: target.agent,
             model: target.model,
-            metadata: ownPrompt("notice"),
+            metadata: { ...ownPrompt("notice"), tasks: group.map((task) => task.id) },
             synthetic: true,
             noReply: hushed.has(parent)
           })
           yield* arrival(parent, id)
+          sent.delete(id)
         }
-        for (const task of group) yield* store.apply(task.id, { type: "told" })
+        yield* told(group.map(({ id }) => id))
       }, Effect.catchTag("TaskNotFound", Effect.die)) // tasks that are untold are not archived
 
       const flush = (parent: SessionId) =>
@@ -125,18 +189,41 @@ export class Notices extends Context.Service<Notices, {
         telling.pipe(
           Effect.catchTag("SessionNotFound", () => forget(parent)),
           Effect.tapError((error) => Effect.logWarning("a notice could not be sent yet", error)),
-          Effect.retry(
-            Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]).pipe(
-              Schedule.upTo({ duration: "1 hour" })
-            )
-          ),
-          Effect.catch((error) => Effect.logError("a notice was given up; list_tasks still shows its tasks", error))
+          // However long the parent is busy or the host away: only a parent that is gone is not told.
+          Effect.retry(Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("30 seconds")])),
+          Effect.ignore // it goes on until it succeeds
         ))
 
+      /** Parents that came up while notices are held. */
+      let held: Set<SessionId> | undefined
+      // The newest call knows best. Cutting off a notice that is being sent is safe: it goes out under the same id.
+      const consider = (parent: SessionId) =>
+        Effect.suspend(() =>
+          held === undefined
+            ? Effect.asVoid(FiberMap.run(tellers, parent, tell(parent)))
+            : Effect.sync(() => void held?.add(parent))
+        )
+
+      const heldWhile = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+        Effect.suspend(() => {
+          held = new Set()
+          return Effect.ensuring(
+            effect,
+            Effect.suspend(() => {
+              const parents = held ?? []
+              held = undefined
+              return Effect.forEach(parents, consider, { discard: true })
+            })
+          )
+        })
+
       return Notices.of({
-        // The newest call knows best. Cutting off a notice that is being sent is safe: it goes out under the same id.
-        consider: (parent) => Effect.asVoid(FiberMap.run(tellers, parent, tell(parent))),
+        consider,
+        heldWhile,
         flush,
+        answered,
+        delivered,
+        reconcile,
         quietly,
         hush: (session) => Effect.sync(() => void hushed.add(session)),
         wake: (session) => Effect.sync(() => void hushed.delete(session)),
@@ -145,6 +232,22 @@ export class Notices extends Context.Service<Notices, {
     })
   )
 }
+
+/** How long the host may take to store what a call has returned. */
+const deliveryWait = "2 seconds"
+
+/** How many of a parent's newest messages show what it knows of tasks that ended shortly before a crash. */
+const reconciledMessages = 100
+
+const NoticeMetadata = Schema.Struct({ orchestrator: Schema.Literal("notice"), tasks: Schema.Array(Schema.String) })
+
+/** Whether a message of its parent's session says how the task ended: a notice, or the answer of a call. */
+const tellsOf = (message: Message, task: Task): boolean =>
+  message.parts.some((part) => {
+    if (part.type === "text") return Schema.is(NoticeMetadata)(part.metadata) && part.metadata.tasks.includes(task.id)
+    const words = isSettled(task) ? `${task.id} ${endWords[task.state]} ` : undefined
+    return part.type === "tool" && words !== undefined && part.output?.startsWith(words) === true
+  })
 
 /** One message for a group of ended tasks; each with its result, whole when short. */
 export const noticeText = (

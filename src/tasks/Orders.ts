@@ -6,6 +6,7 @@ import { formatModel, type ModelRef, noUsage, Rule, type Session, type SessionId
 import { isSettled, type Task } from "../domain/Task.ts"
 import { type HostError, SessionClient, type SessionError, SessionNotFound } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import type { JournalFailed } from "./TaskJournal.ts"
 import { TaskStore, type TooManyTasks } from "./TaskStore.ts"
 
 /** What an agent asks for when it delegates. */
@@ -77,6 +78,7 @@ export type OrderRefused =
   | CannotResume
   | ParentEnded
   | TooManyTasks
+  | JournalFailed
   | SessionError
 
 /** Tools by which an agent delegates; hidden from tasks that may not go deeper. */
@@ -85,6 +87,8 @@ export const delegationTools = ["delegate_task", "call_agent"] as const
 export class Orders extends Context.Service<Orders, {
   /** The task that the order asks for, not recorded yet. */
   readonly check: (order: Order) => Effect.Effect<Accepted, OrderRefused>
+  /** A recorded task as it was accepted, by the rights and models of today. */
+  readonly restore: (task: Task) => Effect.Effect<Accepted, OrderRefused>
   /** Records the task. Refuses what has become wrong since the check: its parent ended, its session was taken. */
   readonly record: (task: Task) => Effect.Effect<void, OrderRefused>
   /** The root session of the mission that a session belongs to. */
@@ -187,6 +191,30 @@ export class Orders extends Context.Service<Orders, {
         yield* store.add(task)
       })
 
+      /** Rights of a child at a depth: no wider than those of the parent that `by` talks in. */
+      const rightsOf = (agent: HostAgent, by: HostAgent | undefined, parent: Session, depth: number) => {
+        const limits = ceiling(by, limitsOf(parent))
+        const permission = [
+          ...narrow(agent.permission, limits),
+          ...(depth < config.maxDepth
+            ? []
+            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
+        ]
+        return { limits, permission }
+      }
+
+      const restore = Effect.fn("Orders.restore")(function*(task: Task): Effect.fn.Return<Accepted, OrderRefused> {
+        const known = yield* agents
+        const agent = known.find(({ name }) => name === task.agent)
+        if (agent === undefined) {
+          return yield* new UnknownAgent({ agent: task.agent, known: known.map(({ name }) => name) })
+        }
+        const parent = yield* Cache.get(parents, task.parent)
+        const by = known.find(({ name }) => name === parent.agent)
+        yield* chooseModel(agent, parent)
+        return { task, ...rightsOf(agent, by, parent, task.depth) }
+      })
+
       const check = Effect.fn("Orders.check")(function*(order: Order): Effect.fn.Return<Accepted, OrderRefused> {
         if (order.prompt.trim() === "") return yield* new EmptyPrompt({})
         const by = (yield* agents).find((known) => known.name === order.by)
@@ -196,13 +224,7 @@ export class Orders extends Context.Service<Orders, {
         if (depth > config.maxDepth) return yield* new TooDeep({ maxDepth: config.maxDepth })
         const parent = yield* Cache.get(parents, order.parent)
         const model = yield* chooseModel(agent, parent)
-        const limits = ceiling(by, limitsOf(parent))
-        const permission = [
-          ...narrow(agent.permission, limits),
-          ...(depth < config.maxDepth
-            ? []
-            : delegationTools.map((permission): Rule => ({ permission, pattern: "*", action: "deny" })))
-        ]
+        const { limits, permission } = rightsOf(agent, by, parent, depth)
         const resumed = order.resume === undefined || order.resume === ""
           ? undefined
           : yield* findResumable(order.resume, order, agent)
@@ -235,6 +257,7 @@ export class Orders extends Context.Service<Orders, {
 
       return Orders.of({
         check,
+        restore,
         record,
         missionOf,
         forget: (session) =>

@@ -3,6 +3,7 @@ import { Clock, Duration, Effect, Layer, Schedule } from "effect"
 import { Config } from "../Config.ts"
 import { isOpen, type Task, type TaskId } from "../domain/Task.ts"
 import { SessionClient } from "../host/SessionClient.ts"
+import { TaskArchive } from "./TaskArchive.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 /** Cleans every ten seconds. What a pass cannot delete, the next one tries again. */
@@ -11,6 +12,7 @@ export const TaskCleaner = {
     const { retention } = yield* Config
     const client = yield* SessionClient
     const store = yield* TaskStore
+    const archive = yield* TaskArchive
     /** Tasks at hand whose session has been deleted. */
     const cleaned = new Set<TaskId>()
 
@@ -33,8 +35,7 @@ export const TaskCleaner = {
         }
         const isClean = session === undefined || cleaned.has(task.id)
         if (isClean && older(task, task.state === "completed" ? retention.completed : retention.failed)) {
-          yield* store.archive(task.id)
-          cleaned.delete(task.id)
+          if (yield* store.archive(task.id)) cleaned.delete(task.id)
         }
       }
     })
@@ -44,5 +45,6 @@ export const TaskCleaner = {
       Effect.repeat(Schedule.spaced("10 seconds")),
       Effect.forkScoped
     )
+    yield* archive.prune.pipe(Effect.repeat(Schedule.spaced("1 day")), Effect.forkScoped)
   }))
 }

@@ -21,7 +21,7 @@ export const TaskPoller = {
         const task = yield* store.bySession(session)
         if (Option.isNone(task) || isSettled(task.value)) continue
         const retrying = status.type === "retry" ? status.message : undefined
-        if (task.value.retrying !== retrying) yield* store.apply(task.value.id, { type: "observed", retrying })
+        if (task.value.retrying?.message !== retrying) yield* store.apply(task.value.id, { type: "seen", retrying })
       }
       yield* completion.poll(statuses)
     })

@@ -1,8 +1,10 @@
 /** Every known task, keyed by id. The only writer of task state. */
-import { Clock, Context, Deferred, Effect, Layer, Option, Schema } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Layer, Option, Schema } from "effect"
 import { Config } from "../Config.ts"
 import type { SessionId } from "../domain/Session.ts"
-import { isSettled, isUntold, type Task, type TaskEvent, type TaskId, transition } from "../domain/Task.ts"
+import { further, isSettled, isUntold, type Task, type TaskEvent, type TaskId, transition } from "../domain/Task.ts"
+import { TaskArchive } from "./TaskArchive.ts"
+import { type JournalFailed, TaskJournal } from "./TaskJournal.ts"
 
 export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { id: Schema.String }) {
   override get message() {
@@ -10,7 +12,7 @@ export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFou
   }
 }
 
-/** No room for another task: all tasks at hand are unsettled. */
+/** No room for another task: all tasks at hand are unsettled, untold, or cannot be archived. */
 export class TooManyTasks extends Schema.TaggedError<TooManyTasks>()("TooManyTasks", { limit: Schema.Int }) {
   override get message() {
     return `${this.limit} tasks are waiting or running already. Wait for some to end, or cancel some.`
@@ -24,85 +26,116 @@ export interface Applied {
 }
 
 export class TaskStore extends Context.Service<TaskStore, {
-  /** Records a new task. It is recorded when this returns. */
-  readonly add: (task: Task) => Effect.Effect<void, TooManyTasks>
+  /** Records a new task. It is recorded when this returns; when it fails, there is no such task. */
+  readonly add: (task: Task) => Effect.Effect<void, TooManyTasks | JournalFailed>
+  /** Takes over a task that another instance recorded. What is known already is kept when it is further along. */
+  readonly adopt: (task: Task) => Effect.Effect<Task, JournalFailed>
   /** Decides by the pure transition and records the outcome. Effects that follow from it belong after this returns. */
   readonly apply: (id: TaskId, event: TaskEvent) => Effect.Effect<Applied, TaskNotFound>
-  /** The task, from memory or from the archive. */
+  /** The task, from memory, from the archive, or from the journal of another instance. */
   readonly get: (id: string) => Effect.Effect<Task, TaskNotFound>
   /** Tasks at hand, oldest first. Those in the archive are found by `get` alone. */
   readonly all: Effect.Effect<ReadonlyArray<Task>>
   /** The newest task that works, or worked, in a session. */
   readonly bySession: (session: SessionId) => Effect.Effect<Option.Option<Task>>
-  /** Waits until the task has settled. */
+  /** Waits until the task has settled, and its end is recorded. */
   readonly settled: (id: TaskId) => Effect.Effect<Task, TaskNotFound>
-  /** Moves a settled task that its parent knows of out of memory; `get` still finds it. */
-  readonly archive: (id: TaskId) => Effect.Effect<void>
+  /** Moves a settled task that its parent knows of out of memory; `get` still finds it. Tells whether it could. */
+  readonly archive: (id: TaskId) => Effect.Effect<boolean>
 }>()("orchestrator/tasks/TaskStore") {
-  /** Keeps everything in memory: tasks at hand, and as many archived ones again. */
-  static readonly layerMemory = Layer.effect(
+  static readonly layer = Layer.effect(
     TaskStore,
     Effect.gen(function*() {
+      const archive = yield* TaskArchive
       const config = yield* Config
+      const journal = yield* TaskJournal
       const tasks = new Map<string, Task>()
-      const archived = new Map<string, Task>()
       const ends = new Map<string, Deferred.Deferred<Task>>()
+      /** Tasks whose end is being recorded. */
+      const ending = new Set<string>()
 
-      const find = (id: string): Effect.Effect<Task, TaskNotFound> => {
-        const task = tasks.get(id) ?? archived.get(id)
-        return task === undefined ? Effect.fail(new TaskNotFound({ id })) : Effect.succeed(task)
-      }
+      const find = Effect.fnUntraced(function*(id: string) {
+        const known = tasks.get(id)
+        if (known !== undefined) return known
+        const archived = yield* archive.find(id)
+        const task = Option.isSome(archived) ? archived : yield* journal.elsewhere(id)
+        return Option.isSome(task) ? task.value : yield* new TaskNotFound({ id })
+      })
 
-      const moveToArchive = (task: Task) => {
+      const put = Effect.fnUntraced(function*(task: Task) {
+        tasks.set(task.id, task)
+        const recorded = yield* Effect.exit(journal.record("task", task.id, task))
+        if (Exit.isSuccess(recorded)) return
+        if (config.journal === "preferred" && !(yield* journal.isLost)) return
+        yield* journal.drop("task", task.id)
         tasks.delete(task.id)
-        archived.set(task.id, task)
-        for (const id of archived.keys()) {
-          if (archived.size <= config.retention.tasks) break
-          archived.delete(id)
-        }
-      }
+        yield* recorded
+      }, Effect.uninterruptible)
+
+      const moveToArchive = Effect.fnUntraced(function*(task: Task) {
+        yield* archive.add(task)
+        tasks.delete(task.id)
+        yield* journal.drop("task", task.id)
+      })
 
       return TaskStore.of({
-        add: (task) =>
-          Effect.suspend(() => {
-            if (tasks.size >= config.retention.tasks) {
-              const oldest = [...tasks.values()].find((known) => isSettled(known) && known.told)
-              if (oldest === undefined) return Effect.fail(new TooManyTasks({ limit: config.retention.tasks }))
-              moveToArchive(oldest)
-            }
-            tasks.set(task.id, task)
-            return Effect.void
-          }),
+        add: Effect.fnUntraced(function*(task) {
+          if (tasks.size >= config.retention.tasks) {
+            const full = new TooManyTasks({ limit: config.retention.tasks })
+            const oldest = [...tasks.values()].find((known) => isSettled(known) && known.told)
+            if (oldest === undefined) return yield* full
+            yield* Effect.mapError(moveToArchive(oldest), () => full)
+          }
+          yield* put(task)
+        }),
+        adopt: Effect.fnUntraced(function*(task) {
+          const known = tasks.get(task.id)
+          if (known !== undefined && further(known, task) === known) return known
+          yield* put(task)
+          return task
+        }),
         apply: Effect.fnUntraced(function*(id, event) {
           const now = yield* Clock.currentTimeMillis
-          const before = yield* find(id)
+          const before = tasks.get(id)
+          if (before === undefined) return yield* new TaskNotFound({ id })
           const after = transition(before, event, now)
           if (after === before) return { before, after }
-          const home = tasks.has(id) ? tasks : archived
-          home.set(id, after)
+          tasks.set(id, after)
+          if (event.type === "seen" || event.type === "used" || event.type === "stalled") {
+            yield* journal.note("task", id, after)
+            return { before, after }
+          }
+          if (event.type === "ended") ending.add(id)
+          yield* Effect.ignore(journal.record("task", id, after)) // what fails is said by the journal, which tries again
+          // Nothing may follow from a transition of a task that belongs to another instance by now.
+          if (yield* journal.isLost) return yield* Effect.interrupt
           const end = ends.get(id)
-          if (end !== undefined && isSettled(after)) {
+          if (event.type === "ended") {
+            ending.delete(id)
             ends.delete(id)
-            yield* Deferred.succeed(end, after)
+            if (end !== undefined) yield* Deferred.succeed(end, after)
           }
           return { before, after }
-        }),
-        get: (id) => Effect.suspend(() => find(id)),
+        }, Effect.uninterruptible),
+        get: find,
         all: Effect.sync(() => [...tasks.values()]),
         bySession: (session) =>
           Effect.sync(() => Option.fromUndefinedOr([...tasks.values()].findLast((task) => task.session === session))),
         settled: Effect.fnUntraced(function*(id) {
           const task = yield* find(id)
-          if (isSettled(task)) return task
+          if (isSettled(task) && !ending.has(task.id)) return task
           const end = ends.get(id) ?? Deferred.makeUnsafe<Task>()
           ends.set(id, end)
           return yield* Deferred.await(end)
         }),
-        archive: (id) =>
-          Effect.sync(() => {
-            const task = tasks.get(id)
-            if (task !== undefined && isSettled(task) && !isUntold(task)) moveToArchive(task)
-          })
+        archive: Effect.fnUntraced(function*(id) {
+          const task = tasks.get(id)
+          if (task === undefined || !isSettled(task) || isUntold(task)) return false
+          return yield* moveToArchive(task).pipe(
+            Effect.as(true),
+            Effect.catch((error) => Effect.as(Effect.logWarning("a task could not be archived yet", error), false))
+          )
+        })
       })
     })
   )

@@ -112,7 +112,9 @@ export const makeTaskTools = Effect.gen(function*() {
       task.agent,
       task.description,
       ...(task.run > 1 ? [`run ${task.run}`] : []),
-      ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying}`]),
+      ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying.message}`]),
+      ...(task.asking === true ? ["waits for the user's answer"] : []),
+      ...(task.stalled === undefined ? [] : [task.stalled]),
       `${totalTokens(task.usage)} tokens`,
       `$${task.usage.cost.toFixed(4)}`,
       ...(task.model === undefined ? [] : [formatModel(task.model)])

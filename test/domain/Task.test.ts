@@ -5,6 +5,7 @@ import {
   duration,
   endStates,
   formatDuration,
+  further,
   headline,
   isSettled,
   isUntold,
@@ -40,7 +41,8 @@ const queued: Task = {
 const life: ReadonlyArray<TaskEvent> = [
   { type: "launching", run: 1 },
   { type: "created", run: 1, session: child },
-  { type: "prompted", run: 1, promptId: prompt },
+  { type: "prompting", run: 1, promptId: prompt },
+  { type: "prompted", run: 1 },
   { type: "resumed", run: 2, promptId: MessageId.make("msg_2") },
   { type: "ended", run: 2, end: { state: "completed", result: "done" } },
   { type: "telling", notice: MessageId.make("msg_notice") },
@@ -51,7 +53,7 @@ const life: ReadonlyArray<TaskEvent> = [
 const after = (steps: number): Task =>
   life.slice(0, steps).reduce((task, event, step) => transition(task, event, 2_000 + step * 1_000), queued)
 
-const running = after(3)
+const running = after(4)
 const completed = transition(running, { type: "ended", run: 1, end: { state: "completed", result: "done" } }, 9_000)
 
 const ended = (end: TaskEnd): Task => transition(running, { type: "ended", run: 1, end }, 9_000)
@@ -70,11 +72,15 @@ const anyEvent: Arbitrary.Arbitrary<TaskEvent> = Arbitrary.map(
       Schema.Literals([
         "launching",
         "created",
+        "prompting",
         "prompted",
         "resumed",
         "waiting",
-        "observed",
-        "usage",
+        "interrupted",
+        "stalled",
+        "detached",
+        "seen",
+        "used",
         "ended",
         "telling",
         "told"
@@ -92,25 +98,31 @@ const anyEvent: Arbitrary.Arbitrary<TaskEvent> = Arbitrary.map(
       case "created":
         return { type, run, session: SessionId.make(`ses_${text}`) }
       case "prompted":
+      case "interrupted":
+        return { type, run }
+      case "stalled":
+        return { type, run, what: text }
+      case "prompting":
       case "resumed":
         return { type, run, promptId: MessageId.make(`msg_${text}`) }
       case "waiting":
         return { type, run, waiting: flag }
-      case "observed":
-        return { type, retrying: flag ? text : undefined }
-      case "usage":
-        return { type: "observed", usage: { ...noUsage, output: text.length } }
+      case "seen":
+        return { type, retrying: flag ? text : undefined, asking: text === "a" }
+      case "used":
+        return { type, usage: { ...noUsage, output: text.length } }
       case "ended":
         return { type, run, end }
       case "telling":
         return { type, notice: MessageId.make(`msg_notice_${text}`) }
+      case "detached":
       case "told":
         return { type }
     }
   }
 )
 
-const stage = Schema.Literals([0, 1, 2, 3, 4, 5, 6, 7])
+const stage = Schema.Literals([0, 1, 2, 3, 4, 5, 6, 7, 8])
 const histories = { stage, events: Arbitrary.array(anyEvent, { maxLength: 25 }) }
 const seeded = { arbitrary: { runs: 500, seed: 20_260_727 } }
 
@@ -131,12 +143,15 @@ describe("whatever happens to a task", () => {
     for (const { next } of steps(history)) assert.isTrue(Schema.is(Task)(next), JSON.stringify(next))
   }, seeded)
 
-  it.prop("an end state absorbs: only the telling and the usage still change", histories, (history) => {
+  it.prop("an end state absorbs: only the telling, the way of it and the usage still change", histories, (history) => {
     for (const { before, next } of steps(history)) {
       if (!isSettled(before)) continue
       const { notice: _notice, ...rest } = next
       const { notice: _before, ...expected } = before
-      assert.deepStrictEqual({ ...rest, told: before.told, usage: before.usage }, expected)
+      assert.deepStrictEqual(
+        { ...rest, told: before.told, usage: before.usage, background: before.background },
+        expected
+      )
     }
   }, seeded)
 
@@ -185,6 +200,8 @@ describe("whatever happens to a task", () => {
       if (isSettled(next)) {
         assert.isFalse(next.waiting)
         assert.isUndefined(next.retrying)
+        assert.isUndefined(next.asking)
+        assert.isUndefined(next.stalled)
       }
     }
   }, seeded)
@@ -207,50 +224,54 @@ describe("whatever happens to a task", () => {
 
 describe("an ordinary life", () => {
   it("goes from queued through launching and running to its end, and is told once", () => {
-    assert.deepStrictEqual([0, 1, 2, 3, 4, 5].map((steps) => after(steps).state), [
+    assert.deepStrictEqual([0, 1, 2, 3, 4, 5, 6].map((steps) => after(steps).state), [
       "queued",
+      "launching",
       "launching",
       "launching",
       "running",
       "running",
       "completed"
     ])
-    assert.strictEqual(after(3).startedAt, 4_000)
-    assert.strictEqual(after(4).startedAt, 4_000)
-    assert.strictEqual(after(4).promptId, "msg_2")
-    assert.isTrue(isUntold(after(5)))
+    assert.strictEqual(after(4).startedAt, 5_000)
+    assert.strictEqual(after(5).startedAt, 5_000)
+    assert.strictEqual(after(5).promptId, "msg_2")
     assert.isTrue(isUntold(after(6)))
-    assert.isFalse(isUntold(after(7)))
-    const told = after(7)
+    assert.isTrue(isUntold(after(7)))
+    assert.isFalse(isUntold(after(8)))
+    const told = after(8)
     assert.strictEqual(transition(told, { type: "told" }, 99_000), told)
   })
 
   it("a task is not prompted before it has a session", () => {
     const launching = after(1)
-    assert.strictEqual(transition(launching, { type: "prompted", run: 1, promptId: prompt }, 5_000), launching)
+    assert.strictEqual(transition(launching, { type: "prompting", run: 1, promptId: prompt }, 5_000), launching)
+    assert.strictEqual(transition(launching, { type: "prompted", run: 1 }, 5_000), launching)
   })
 
   it("a task that goes on in an earlier session keeps that session", () => {
     const launching = transition({ ...queued, session: child }, { type: "launching", run: 1 }, 2_000)
     const other: TaskEvent = { type: "created", run: 1, session: SessionId.make("ses_other") }
     assert.strictEqual(transition(launching, other, 3_000), launching)
-    assert.strictEqual(transition(launching, { type: "prompted", run: 1, promptId: prompt }, 3_000).session, child)
+    assert.strictEqual(transition(launching, { type: "prompting", run: 1, promptId: prompt }, 3_000).session, child)
   })
 
   it("a provider's retry is shown until the host reports something else", () => {
-    const retrying = transition(running, { type: "observed", retrying: "overloaded" }, 5_000)
-    assert.strictEqual(retrying.retrying, "overloaded")
+    const retrying = transition(running, { type: "seen", retrying: "overloaded" }, 5_000)
+    assert.deepStrictEqual(retrying.retrying, { message: "overloaded", since: 5_000 })
     assert.strictEqual(retrying.activityAt, 5_000)
-    const again = transition(retrying, { type: "observed" }, 6_000)
+    const still = transition(retrying, { type: "seen", retrying: "still overloaded" }, 5_500)
+    assert.deepStrictEqual(still.retrying, { message: "still overloaded", since: 5_000 })
+    const again = transition(retrying, { type: "seen" }, 6_000)
     assert.isFalse("retrying" in again)
     assert.strictEqual(again.activityAt, 6_000)
   })
 
   it("usage reported after the end is still counted, without a sign of life", () => {
     const usage = { ...noUsage, output: 7, cost: 0.5 }
-    const late = transition(completed, { type: "observed", usage, retrying: "overloaded" }, 10_000)
+    const late = transition(completed, { type: "used", usage }, 10_000)
     assert.deepStrictEqual(late, { ...completed, usage })
-    assert.strictEqual(transition(completed, { type: "observed" }, 10_000), completed)
+    assert.strictEqual(transition(completed, { type: "seen" }, 10_000), completed)
   })
 
   it("a resumed task no longer waits", () => {
@@ -262,29 +283,43 @@ describe("an ordinary life", () => {
 
   it("an ended task neither waits nor retries any more", () => {
     const waiting = transition(running, { type: "waiting", run: 1, waiting: true }, 5_000)
-    const retrying = transition(waiting, { type: "observed", retrying: "overloaded" }, 6_000)
+    const retrying = transition(waiting, { type: "seen", retrying: "overloaded" }, 6_000)
     const failed = transition(retrying, { type: "ended", run: 1, end: { state: "failed", reason: "no" } }, 7_000)
     assert.isFalse(failed.waiting)
     assert.isFalse("retrying" in failed)
   })
 })
 
+describe("further", () => {
+  it.prop("of two moments of one life, the later one is kept, whichever comes first", histories, (history) => {
+    let before = after(history.stage)
+    for (const { next } of steps(history)) {
+      assert.deepStrictEqual(progress(further(before, next)), progress(next))
+      assert.deepStrictEqual(progress(further(next, before)), progress(next))
+      before = next
+    }
+  }, seeded)
+})
+
+/** All of a task that only moves forward. */
+const progress = (task: Task) => [task.state, task.told, task.run, task.result, task.reason]
+
 describe("headline", () => {
   const line = (task: Task) => isSettled(task) ? headline(task, 60_000) : "not ended"
 
   it("says what became of the task, how long it took, who did it and what it was", () => {
-    assert.strictEqual(line(completed), "task_1 completed after 5 s · Builder · write the parser")
+    assert.strictEqual(line(completed), "task_1 completed after 4 s · Builder · write the parser")
     assert.strictEqual(
       line(ended({ state: "failed", reason: "no" })),
-      "task_1 failed after 5 s · Builder · write the parser"
+      "task_1 failed after 4 s · Builder · write the parser"
     )
     assert.strictEqual(
       line(ended({ state: "cancelled", reason: "no" })),
-      "task_1 was cancelled after 5 s · Builder · write the parser"
+      "task_1 was cancelled after 4 s · Builder · write the parser"
     )
     assert.strictEqual(
       line(ended({ state: "timed_out", reason: "no" })),
-      "task_1 ran out of time after 5 s · Builder · write the parser"
+      "task_1 ran out of time after 4 s · Builder · write the parser"
     )
   })
 })
@@ -307,8 +342,8 @@ describe("outcome", () => {
 })
 
 describe("duration", () => {
-  it("counts from the start of the work to its end", () => assert.strictEqual(duration(completed, 60_000), 5_000))
-  it("counts to now while the task runs", () => assert.strictEqual(duration(running, 6_500), 2_500))
+  it("counts from the start of the work to its end", () => assert.strictEqual(duration(completed, 60_000), 4_000))
+  it("counts to now while the task runs", () => assert.strictEqual(duration(running, 6_500), 1_500))
   it("counts from the order before the task has started", () => assert.strictEqual(duration(queued, 6_500), 5_500))
 })
 

@@ -108,5 +108,5 @@ describe("after its end", () => {
       goal: delegates([{ prompt: "good" }, { prompt: "slow" }]),
       good: says("good words", "5 seconds"),
       slow: () => Effect.never
-    }, { config: { noticeMaxWait: "50 minutes" } })))
+    }, { config: { noticeMaxWait: "50 minutes", stallAfter: "1 hour" } })))
 })

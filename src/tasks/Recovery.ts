@@ -1,0 +1,326 @@
+/** Goes on with what an instance that died has left: its tasks, its notices, its missions. */
+import {
+  Cause,
+  Clock,
+  Context,
+  Effect,
+  FiberSet,
+  FileSystem,
+  Layer,
+  Option,
+  Path,
+  Schedule,
+  Schema,
+  Semaphore
+} from "effect"
+import { Config } from "../Config.ts"
+import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
+import { isOpen, isSettled, isUntold, type Task, TaskId } from "../domain/Task.ts"
+import { Notifier, presets } from "../host/Notifier.ts"
+import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { MissionLoop } from "../mission/MissionLoop.ts"
+import { newestMessages } from "./Completion.ts"
+import { type Journal, Lease } from "./Lease.ts"
+import { Notices } from "./Notices.ts"
+import { Orders } from "./Orders.ts"
+import { readJournal } from "./TaskJournal.ts"
+import { type Entry, TaskLife } from "./TaskLife.ts"
+import { TaskStore } from "./TaskStore.ts"
+
+export class Recovery extends Context.Service<Recovery, {
+  /** What the setting `recovery` says is to be done when an instance starts. */
+  readonly atStart: Effect.Effect<void>
+  /** Takes over what dead instances have left, that of other machines too, and goes on with it. Says what it found. */
+  readonly resume: Effect.Effect<string>
+}>()("orchestrator/tasks/Recovery") {
+  /** Nothing is recorded, so there is nothing to go on with. */
+  static readonly layerMemory = Layer.succeed(Recovery, {
+    atStart: Effect.void,
+    resume: Effect.succeed("Nothing is recorded (\"journal\": \"off\"), so there is nothing to resume.")
+  })
+
+  static readonly layer = Layer.effect(
+    Recovery,
+    Effect.gen(function*() {
+      const config = yield* Config
+      const client = yield* SessionClient
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const lease = yield* Lease
+      const life = yield* TaskLife
+      const missions = yield* MissionLoop
+      const notices = yield* Notices
+      const notifier = yield* Notifier
+      const orders = yield* Orders
+      const store = yield* TaskStore
+      const oneAtATime = yield* Semaphore.make(1)
+      const background = yield* FiberSet.make()
+
+      // ---- what was left --------------------------------------------------------------------------------------
+
+      /** Takes a claimed journal into this instance's own, and sets aside what cannot be read of it. */
+      const takeOver = Effect.fnUntraced(function*(journal: Journal) {
+        const contents = yield* readJournal(journal.path).pipe(Effect.provideService(FileSystem.FileSystem, fs))
+        if (contents.unknownVersion) {
+          const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
+          yield* fs.rename(journal.path, aside)
+          yield* notifier.show(presets.journalUnknown(aside))
+          return { tasks: [], missions: [] }
+        }
+        if (contents.damaged.length > 0) {
+          const aside = path.join(lease.folder, `${journal.instance}.damaged`)
+          yield* fs.writeFileString(aside, `${contents.damaged.join("\n")}\n`, { flag: "a" })
+          yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
+        }
+        const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
+        yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
+        // All of it stands in this instance's own journal by now.
+        yield* fs.remove(journal.path)
+        yield* Effect.ignore(fs.remove(`${journal.path}.new`, { force: true })) // of a compaction that was cut off
+        return { tasks, missions: contents.missions }
+      })
+
+      /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
+      const adoptable = Effect.fnUntraced(function*(sessions: ReadonlyArray<Session>, instances: ReadonlySet<string>) {
+        const adopted: Array<Task> = []
+        for (const session of sessions) {
+          const mark = readMark(session)
+          if (mark === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
+          if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
+          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
+          const order = messages.find((message) => message.role === "user")
+          if (order === undefined) {
+            yield* client.delete(session.id)
+            continue
+          }
+          const now = yield* Clock.currentTimeMillis
+          const task: Task = {
+            id: mark.task,
+            mission: mark.mission,
+            parent: session.parent,
+            agent: session.agent ?? "unknown",
+            ...(session.model === undefined ? {} : { model: session.model }),
+            description: mark.description,
+            prompt: messageText(order),
+            background: true,
+            depth: mark.depth,
+            run: mark.run,
+            state: "running",
+            session: session.id,
+            promptId: order.id,
+            waiting: false,
+            createdAt: now,
+            startedAt: now,
+            activityAt: now,
+            usage: session.usage,
+            told: false
+          }
+          adopted.push(yield* store.adopt(task))
+        }
+        return adopted
+      })
+
+      // ---- going on ---------------------------------------------------------------------------------------------
+
+      /** What is to be done about a task, by what can be seen of its child. One that has ended is settled here. */
+      const examine = Effect.fnUntraced(function*(
+        task: Task,
+        busy: ReadonlySet<SessionId>
+      ): Effect.fn.Return<Entry | "settled"> {
+        const fail = (reason: string) =>
+          Effect.as(life.settle(task.id, task.run, { state: "failed", reason }), "settled" as const)
+        const { promptId, session } = task
+        if (session === undefined || promptId === undefined) return "launch"
+        const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
+          const messages = yield* client.messages(session, newestMessages)
+          if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
+          yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
+          if (busy.has(session)) return "attend"
+          const turn = readTurn(messages, promptId)
+          if (turn.state === "failed" && task.interrupted !== true) return "attend"
+          if (turn.state !== "finished") {
+            if (task.run < config.maxRuns) return "resume"
+            return yield* fail(`OpenCode was stopped during its run ${task.run}, which was the last it may have.`)
+          }
+          const isWaiting = (yield* store.all).some((other) => other.parent === session && isOpen(other))
+          if (isWaiting) return "attend"
+          yield* life.settle(task.id, task.run, { state: "completed", result: turn.text })
+          return "settled"
+        })
+        return yield* untilHostAnswers(look).pipe(
+          Effect.catchTag("SessionNotFound", () => fail("Its session was deleted while OpenCode was stopped.")),
+          Effect.catch((error) => fail(`Its session could not be read after a restart: ${error.message}`))
+        )
+      })
+
+      const begin = Effect.fnUntraced(function*(task: Task, entry: Entry) {
+        yield* untilHostAnswers(orders.restore(task)).pipe(
+          Effect.flatMap((accepted) => life.begin(accepted, entry)),
+          Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
+        )
+      })
+
+      /** Ends first, then those that go on in their sessions, then launches. */
+      const goOn = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
+        const open = tasks.filter((task) => !isSettled(task))
+        // Whatever call waited for one of them ended with its instance.
+        for (const { id } of open) yield* Effect.ignore(store.apply(id, { type: "detached" })) // they are known to be at hand
+        const found = yield* Effect.forEach(
+          open,
+          (task) => Effect.map(examine(task, busy), (entry) => ({ task, entry })),
+          { concurrency: requestsAtOnce }
+        )
+        const parents = new Set((yield* store.all).filter(isUntold).map(({ parent }) => parent))
+        yield* Effect.forEach(parents, (parent) =>
+          untilHostAnswers(notices.reconcile(parent)).pipe(
+            Effect.catchTag("SessionNotFound", () => notices.forget(parent)),
+            Effect.catch((error) => Effect.logWarning(`what ${parent} knows could not be read`, error)) // it may be told twice
+          ), { concurrency: requestsAtOnce, discard: true })
+        const isLaunch = ({ entry }: (typeof found)[number]) => entry === "launch"
+        for (const { entry, task } of [...found.filter((one) => !isLaunch(one)), ...found.filter(isLaunch)]) {
+          if (entry === "settled") continue
+          // It may have moved on while it was examined.
+          yield* begin(yield* Effect.orElseSucceed(store.get(task.id), () => task), entry)
+        }
+        return found.map(({ entry }) => entry)
+      })
+
+      /** A session that was made, and not recorded before the crash. */
+      const findSessions = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, sessions: ReadonlyArray<Session>) {
+        const byTask = new Map(sessions.flatMap((session) => {
+          const mark = readMark(session)
+          return mark === undefined ? [] : [[mark.task, session.id] as const]
+        }))
+        return yield* Effect.forEach(tasks, (task) => {
+          const session = byTask.get(task.id)
+          if (isSettled(task) || task.session !== undefined || session === undefined) return Effect.succeed(task)
+          return store.apply(task.id, { type: "launching", run: task.run }).pipe(
+            Effect.andThen(store.apply(task.id, { type: "created", run: task.run, session })),
+            Effect.map(({ after }) => after),
+            Effect.orElseSucceed(() => task) // it is known to be at hand
+          )
+        })
+      })
+
+      /** Children of tasks that ended must not work on: their instance may have died before it had stopped them. */
+      const stopEnded = (tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) =>
+        Effect.forEach(
+          tasks,
+          ({ promptId, session, state }) =>
+            session !== undefined && promptId !== undefined && state !== "completed" && busy.has(session)
+              && tasks.every((other) => other.session !== session || isSettled(other))
+              ? life.quieten(session, promptId)
+              : Effect.void,
+          { concurrency: "unbounded", discard: true }
+        )
+
+      const recover = Effect.fnUntraced(function*(journals: ReadonlyArray<Journal>) {
+        const left = yield* Effect.forEach(journals, takeOver)
+        const sessions = yield* untilHostAnswers(client.sessions)
+        const busy = new Set((yield* untilHostAnswers(client.statuses)).keys())
+        const tasks = yield* findSessions(left.flatMap((one) => one.tasks), sessions)
+        const entries = yield* notices.heldWhile(Effect.gen(function*() {
+          const entries = yield* goOn(tasks, busy)
+          const adopted = yield* adoptable(sessions, new Set(journals.map(({ instance }) => instance)))
+          yield* stopEnded(tasks, busy)
+          return [...entries, ...(yield* goOn(adopted, busy))]
+        }))
+        const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
+        for (const { root } of roots) yield* missions.wake(root)
+        return summary(entries, roots.length)
+      })
+
+      /** One pass: claims and recovers. Says what was found, if anything. */
+      const pass = Effect.fnUntraced(function*(foreign: boolean) {
+        const { claimed, undecided } = yield* lease.claim(foreign)
+        const found = claimed.length === 0 ? undefined : yield* recover(claimed)
+        if (found !== undefined) yield* notifier.show(presets.recovered(found))
+        return { found, undecided }
+      })
+
+      /** Looks again while an instance may be dead and only time can tell. */
+      const passes = (foreign: boolean) =>
+        oneAtATime.withPermit(pass(foreign)).pipe(
+          Effect.repeat({
+            while: ({ undecided }) => undecided,
+            schedule: Schedule.spaced("10 seconds").pipe(Schedule.upTo({ times: 7 }))
+          }),
+          Effect.catchCause((cause) =>
+            Effect.andThen(
+              Effect.logError("the recovery broke off", cause),
+              notifier.show(
+                presets.internalFailure("going on after a restart", Cause.pretty(cause).split("\n")[0] ?? "")
+              )
+            )
+          )
+        )
+
+      /** Journals in which something is left to do. */
+      const unfinished = Effect.flatMap(
+        lease.abandoned,
+        Effect.filter(({ path }) =>
+          readJournal(path).pipe(
+            Effect.provideService(FileSystem.FileSystem, fs),
+            Effect.map(({ missions, tasks }) => tasks.some(isOpen) || missions.some(({ state }) => state === "active")),
+            Effect.orElseSucceed(() => false) // another instance has claimed it meanwhile
+          )
+        )
+      )
+
+      const atStart = Effect.gen(function*() {
+        if (config.recovery === "off") return
+        if (config.recovery === "auto") yield* passes(false)
+        const left = yield* unfinished
+        if (left.length > 0) yield* notifier.show(presets.recoverable(left.every(({ foreign }) => foreign)))
+      })
+
+      return Recovery.of({
+        atStart,
+        resume: Effect.gen(function*() {
+          const { found, undecided } = yield* oneAtATime.withPermit(pass(true))
+          if (undecided) yield* FiberSet.run(background, passes(true))
+          return [
+            found ?? "Nothing was left unfinished.",
+            ...(undecided ? ["Another machine may still work on some; that is known in a minute."] : [])
+          ].join(" ")
+        }).pipe(
+          Effect.catchCause((cause) =>
+            Effect.as(Effect.logError("the recovery broke off", cause), "The recovery broke off; the log says why.")
+          )
+        )
+      })
+    })
+  )
+}
+
+/** What a child carries to be recognised by. */
+const Mark = Schema.Struct({
+  orchestrator: Schema.Struct({
+    task: TaskId,
+    run: Schema.Int,
+    instance: Schema.String,
+    mission: SessionId,
+    depth: Schema.Int,
+    description: Schema.String
+  })
+})
+
+const readMark = (session: Session) =>
+  Option.getOrUndefined(Schema.decodeUnknownOption(Mark)(session.metadata))?.orchestrator
+
+const requestsAtOnce = 8
+
+/** A child's first message is its order; a long session shows its newest messages only. */
+const adoptedMessages = 1_000
+
+const summary = (entries: ReadonlyArray<Entry | "settled">, missions: number): string | undefined => {
+  const ended = entries.filter((entry) => entry === "settled").length
+  const parts = [
+    ...(missions > 0 ? [missions === 1 ? "1 mission goes on" : `${missions} missions go on`] : []),
+    ...(ended > 0 ? [`${ended} ${ended === 1 ? "task" : "tasks"} had ended meanwhile`] : []),
+    ...(entries.length > ended
+      ? [`${entries.length - ended} of the others ${entries.length - ended === 1 ? "goes" : "go"} on`]
+      : [])
+  ]
+  return parts.length === 0 ? undefined : `${parts.join(", ")}.`
+}

@@ -1,0 +1,346 @@
+/** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
+import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer } from "effect"
+import { Config } from "../Config.ts"
+import { isAbort, type MessageId, ownPrompt, readTurn, type SessionId, type TurnError } from "../domain/Session.ts"
+import {
+  formatDuration,
+  isOpen,
+  isSettled,
+  type Task,
+  type TaskEnd,
+  type TaskEvent,
+  type TaskId
+} from "../domain/Task.ts"
+import { Notifier, presets } from "../host/Notifier.ts"
+import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { Ids } from "../Ids.ts"
+import { Completion, newestMessages, type Watch } from "./Completion.ts"
+import { Concurrency, type Slot } from "./Concurrency.ts"
+import { Notices } from "./Notices.ts"
+import type { Accepted } from "./Orders.ts"
+import { StallWatch } from "./StallWatch.ts"
+import { TaskJournal } from "./TaskJournal.ts"
+import { TaskStore } from "./TaskStore.ts"
+
+/**
+ * Where a life begins. `launch`: with the order, as far as that was not carried out already. The others take up a task
+ * of an earlier instance in its session: `attend` waits for the turn that is there, `repeat` sends the prompt that was
+ * recorded and never arrived, `resume` starts the next run.
+ */
+export type Entry = "launch" | "attend" | "repeat" | "resume"
+
+export class TaskLife extends Context.Service<TaskLife, {
+  /** Begins the life of a recorded task, in the background. It settles the task, whatever happens. */
+  readonly begin: (accepted: Accepted, entry: Entry) => Effect.Effect<void>
+  /** Ends a task and does what follows from it, if this is the first end of that run. */
+  readonly settle: (id: TaskId, run: number, end: TaskEnd) => Effect.Effect<void>
+  /** Cancels a task with all it has delegated, and stops its child. */
+  readonly cancel: (task: Task, reason: string) => Effect.Effect<void>
+  /** Cancels every unsettled task that fits; returns when none of their children works any more. */
+  readonly cancelAll: (belongs: (task: Task) => boolean, reason: string) => Effect.Effect<void>
+  /** Runs `wait` on behalf of what works in a session, which holds no slot meanwhile. */
+  readonly parkedWhile: <A, E, R>(session: SessionId, wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Aborts what a session does, until it is quiet. */
+  readonly quieten: (session: SessionId, prompt: MessageId) => Effect.Effect<void>
+}>()("orchestrator/tasks/TaskLife") {
+  static readonly layer = Layer.effect(
+    TaskLife,
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const completion = yield* Completion
+      const concurrency = yield* Concurrency
+      const config = yield* Config
+      const ids = yield* Ids
+      const journal = yield* TaskJournal
+      const notices = yield* Notices
+      const notifier = yield* Notifier
+      const stallWatch = yield* StallWatch
+      const store = yield* TaskStore
+      /** Stops of children; they outlive `lives`, whose ends use them. */
+      const stopping = yield* FiberSet.make()
+      const lives = yield* FiberMap.make<TaskId>()
+      const slots = new Map<SessionId, Slot>()
+      const unsettled = (belongs: (task: Task) => boolean) =>
+        Effect.map(store.all, (all) => all.filter((task) => !isSettled(task) && belongs(task)))
+
+      const apply = (id: TaskId, event: TaskEvent) => Effect.orDie(store.apply(id, event)) // an unsettled task is never archived, so it is always found
+
+      // ---- ending ---------------------------------------------------------------------------------------------
+
+      /** Not to be cut off between the end and the telling of it. */
+      const settle = Effect.fnUntraced(function*(id: TaskId, run: number, end: TaskEnd) {
+        const { before, after } = yield* apply(id, { type: "ended", run, end })
+        if (after === before) return
+        yield* notifier.show(after.state === "completed" ? presets.taskCompleted(after) : presets.taskFailed(after))
+        yield* notices.consider(after.parent)
+      }, Effect.uninterruptible)
+
+      /** What a task that ended badly leaves behind. Once its child is quiet: else a call of it that waits would return to it. */
+      const cancelBelow = Effect.fnUntraced(function*(id: TaskId) {
+        const { session, state } = yield* Effect.orDie(store.get(id)) // it has only just settled
+        if (session === undefined || state === "completed") return
+        yield* cancelAll((task) => task.parent === session, `its parent ${id} ended`)
+        yield* notices.forget(session)
+      })
+
+      /** Settles, then ends the life of the task, which stops its child and gives its slot back. */
+      const cancel = Effect.fnUntraced(function*(task: Task, reason: string) {
+        yield* settle(task.id, task.run, { state: "cancelled", reason: `Cancelled: ${reason}.` })
+        yield* FiberMap.remove(lives, task.id)
+        yield* cancelBelow(task.id)
+      })
+
+      const cancelAll = (belongs: (task: Task) => boolean, reason: string): Effect.Effect<void> =>
+        Effect.flatMap(
+          unsettled(belongs),
+          (tasks) => Effect.forEach(tasks, (task) => cancel(task, reason), { concurrency: "unbounded", discard: true })
+        )
+
+      /**
+       * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
+       * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
+       */
+      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+        const look = Effect.gen(function*() {
+          if ((yield* client.statuses).has(session)) {
+            yield* client.abort(session)
+            return "busy"
+          }
+          return readTurn(yield* client.messages(session, newestMessages), prompt).state
+        }).pipe(
+          Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
+          Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
+        )
+        let quiet = 0
+        while (quiet < 20) {
+          const seen = yield* look
+          if (seen === "failed" || seen === "finished") return
+          if (seen === "busy") quiet = 0
+          else if (seen !== "unknown") quiet++
+          yield* Effect.sleep("100 millis")
+        }
+      })
+
+      const quieten = (session: SessionId, prompt: MessageId) =>
+        abortUntilQuiet(session, prompt).pipe(
+          Effect.timeoutOrElse({
+            duration: "15 seconds",
+            orElse: () => Effect.logWarning(`could not stop the session ${session}`)
+          })
+        )
+
+      /** Stops a child when its life ends, in a fiber of its own: nothing can be timed out in a finalizer. */
+      const stop = Effect.fnUntraced(function*(id: TaskId, session: SessionId) {
+        const { promptId, run, state } = yield* Effect.orDie(store.get(id)) // it has only just settled, or has not
+        if ((yield* journal.isLost) || promptId === undefined) return
+        // A life that ends before its task does is broken off by the end of this instance.
+        if (state === "running") yield* apply(id, { type: "interrupted", run })
+        yield* Effect.flatMap(FiberSet.run(stopping, quieten(session, promptId)), Fiber.await)
+      })
+
+      // ---- the life of a task -----------------------------------------------------------------------------------
+
+      /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
+      const live = Effect.fnUntraced(function*(accepted: Accepted, entry: Entry) {
+        const { task } = accepted
+        const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
+        const child = { idle: false }
+        const end = yield* attempt(accepted, entry, slot, child).pipe(
+          Effect.timeoutOrElse({
+            duration: config.taskTimeLimit,
+            orElse: () =>
+              Effect.succeed<TaskEnd>({
+                state: "timed_out",
+                reason: `It was stopped at its time limit of ${words(config.taskTimeLimit)}.`
+              })
+          }),
+          Effect.catch((error) => Effect.succeed<TaskEnd>({ state: "failed", reason: error.message })),
+          Effect.catchDefect((defect) =>
+            Effect.as(
+              Effect.logError("a task failed inside the orchestrator", defect),
+              { state: "failed", reason: `The orchestrator itself failed: ${String(defect)}` } satisfies TaskEnd
+            )
+          )
+        )
+        child.idle = end.state === "completed"
+        const { run } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
+        yield* settle(task.id, run, end)
+      }, (life, { task }) =>
+        Effect.scoped(life).pipe(
+          Effect.andThen(cancelBelow(task.id)),
+          // A forked fiber that fails says nothing by itself.
+          Effect.tapDefect((defect) => Effect.logError(`the life of ${task.id} broke off`, defect))
+        ))
+
+      /** Runs the task in its slot, to the end of its last run. */
+      const attempt = Effect.fnUntraced(function*(
+        accepted: Accepted,
+        entry: Entry,
+        slot: Slot,
+        child: { readonly idle: boolean }
+      ) {
+        const { task } = accepted
+        yield* apply(task.id, { type: "launching", run: task.run })
+        const session = task.session ?? (yield* makeSession(accepted))
+        const watch = yield* completion.watch(session)
+        slots.set(session, slot)
+        yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
+        yield* notifier.show(presets.sessionCreated(task))
+        // Whatever happens from here on, the child is stopped unless it is known to be idle.
+        yield* Effect.addFinalizer(() => child.idle ? Effect.void : stop(task.id, session))
+        if (entry === "launch") yield* prompt(task, session)
+        else if (entry === "repeat") {
+          yield* say(task, session, task.promptId ?? (yield* ids.message), interruptedInstruction)
+        } else if (entry === "resume") yield* nextRun(task.id, session, interruptedInstruction)
+        else yield* watch.look
+        return yield* attend(task.id, session, watch, slot)
+      })
+
+      /** Not to be cut off between the host's making of a session and our knowing of it. */
+      const makeSession = Effect.fnUntraced(function*({ limits, permission, task }: Accepted) {
+        const { id } = yield* client.create({
+          title: `${task.description} (${task.agent})`,
+          parent: task.parent,
+          agent: task.agent,
+          permission,
+          metadata: {
+            orchestrator: {
+              task: task.id,
+              run: task.run,
+              instance: journal.instance,
+              mission: task.mission,
+              depth: task.depth,
+              description: task.description,
+              limits
+            }
+          }
+        })
+        yield* apply(task.id, { type: "created", run: task.run, session: id })
+        return id
+      }, Effect.uninterruptible)
+
+      /** Gives the child its order, under an id that is recorded first: sent again, the host takes it once. */
+      const prompt = Effect.fnUntraced(function*(task: Task, session: SessionId) {
+        if (task.promptId === undefined) {
+          yield* apply(task.id, { type: "prompting", run: task.run, promptId: yield* ids.message })
+        }
+        const { promptId } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
+        if (promptId === undefined) return yield* Effect.interrupt // settled before it was prompted
+        yield* say(task, session, promptId, task.prompt)
+        yield* apply(task.id, { type: "prompted", run: task.run })
+      })
+
+      const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
+        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
+          untilHostAnswers
+        )
+
+      const nextRun = Effect.fnUntraced(function*(id: TaskId, session: SessionId, text: string) {
+        const promptId = yield* ids.message
+        const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+        const { after } = yield* apply(id, { type: "resumed", run: task.run + 1, promptId })
+        yield* say(after, session, promptId, text)
+      })
+
+      /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
+      const attend = Effect.fnUntraced(function*(
+        id: TaskId,
+        session: SessionId,
+        watch: Watch,
+        slot: Slot
+      ): Effect.fn.Return<TaskEnd, SessionError> {
+        while (true) {
+          const { promptId, run } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
+          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id))
+          switch (outcome.type) {
+            case "gone":
+              return { state: "failed", reason: "Its session was deleted while it worked." }
+            case "failed":
+              return describeFailure(outcome.error)
+            case "retried":
+              return { state: "failed", reason: outcome.message }
+            case "finished": {
+              if (yield* settledForGood(session, promptId)) return { state: "completed", result: outcome.text }
+              yield* waitForOwnTasks(id, run, session, slot)
+              continue
+            }
+            case "silent":
+            case "stalled": {
+              const instruction = outcome.type === "silent" ? silentInstruction : goOnInstruction
+              if (run >= config.maxRuns) {
+                return {
+                  state: "failed",
+                  reason: outcome.type === "silent"
+                    ? outcome.message
+                    : outcome.started
+                    ? "It went idle in the middle of its work, and again after it was told to go on."
+                    : `OpenCode did not begin its turn within ${words(config.startTimeout)}.`
+                }
+              }
+              if (outcome.type === "silent") yield* quieten(session, promptId)
+              yield* nextRun(id, session, instruction)
+            }
+          }
+        }
+      })
+
+      /** Whether a finished turn is the child's last: no task of its own is unsettled or untold, and none was told meanwhile. */
+      const settledForGood = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+        const own = (yield* store.all).filter((task) => task.parent === session)
+        if (own.length === 0) return true
+        return yield* notices.quietly(
+          session,
+          Effect.gen(function*() {
+            const open = (yield* store.all).some((task) => task.parent === session && isOpen(task))
+            if (open) return false
+            const messages = yield* untilHostAnswers(client.messages(session, newestMessages))
+            return readTurn(messages, prompt).state === "finished"
+          })
+        )
+      })
+
+      /** Waits without a slot until the child's own tasks have settled, or the oldest ended one has waited long enough; then tells it. */
+      const waitForOwnTasks = Effect.fnUntraced(function*(id: TaskId, run: number, session: SessionId, slot: Slot) {
+        const open = yield* unsettled((task) => task.parent === session)
+        const allSettled = Effect.forEach(open, (task) => Effect.orDie(store.settled(task.id)), { // unsettled: it is at hand
+          concurrency: "unbounded",
+          discard: true
+        })
+        const waiting = Effect.acquireUseRelease(
+          apply(id, { type: "waiting", run, waiting: true }),
+          () => Effect.timeoutOption(allSettled, config.noticeMaxWait),
+          () => Effect.asVoid(Effect.orDie(store.apply(id, { type: "waiting", run, waiting: false }))) // settled tasks ignore it
+        )
+        yield* slot.parkedWhile(waiting)
+        yield* notices.flush(session).pipe(untilHostAnswers)
+      })
+
+      return TaskLife.of({
+        begin: (accepted, entry) =>
+          Effect.asVoid(FiberMap.run(lives, accepted.task.id, Effect.interruptible(live(accepted, entry)))),
+        settle,
+        cancel,
+        cancelAll,
+        parkedWhile: (session, wait) => slots.get(session)?.parkedWhile(wait) ?? wait,
+        quieten
+      })
+    })
+  )
+}
+
+const goOnInstruction =
+  "Your last turn ended before you were finished. Go on where you stopped, and end with your result."
+
+const silentInstruction =
+  "You were stopped because nothing was heard of you for a long time. See what is done, go on another way than the one that hung, and end with your result."
+
+const interruptedInstruction =
+  "OpenCode was stopped while you worked, and your last turn was cut off: a tool call of it may be half done. See what is done, go on where you stopped, and end with your result."
+
+const words = (time: Duration.Duration): string => formatDuration(Duration.toMillis(time))
+
+const describeFailure = (error: TurnError): TaskEnd =>
+  isAbort(error)
+    ? { state: "cancelled", reason: "Cancelled: its session was aborted." }
+    : { state: "failed", reason: error.message || error.name }
