@@ -13,6 +13,7 @@ import {
   Option,
   type PlatformError,
   Queue,
+  Result,
   Schema,
   Scope
 } from "effect"
