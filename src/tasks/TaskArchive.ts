@@ -71,9 +71,12 @@ export class TaskArchive extends Context.Service<TaskArchive, {
       const add = Effect.fnUntraced(function*(task: Task) {
         yield* fs.makeDirectory(folder, { recursive: true })
         const day = DateTime.formatIsoDateUtc(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
-        const file = yield* fs.open(path.join(folder, `tasks-${day}.jsonl`), { flag: "a+" })
-        const text = yield* Effect.orDie(Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task })) // it always fits
-        yield* file.writeAll(encoder.encode(`${(yield* endsTorn(file)) ? "\n" : ""}${text}\n`))
+        const name = path.join(folder, `tasks-${day}.jsonl`)
+        const file = yield* fs.open(name, { flag: "a+" })
+        const text = yield* Effect.orDie(
+          Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task })
+        ) // it always fits
+        yield* fs.writeFileString(name, `${(yield* endsTorn(file)) ? "\n" : ""}${text}\n`, { flag: "a" })
         yield* file.sync
       }, Effect.scoped)
 
@@ -109,8 +112,6 @@ export class TaskArchive extends Context.Service<TaskArchive, {
 const fileName = /^tasks-(\d{4}-\d{2}-\d{2})\.jsonl$/
 
 const newline = 10
-
-const encoder = new TextEncoder()
 
 /** The time of the end in words comes first: the rest counts in milliseconds. */
 const ArchiveLine = Schema.fromJsonString(Schema.Struct({ ended: Schema.String, task: Task }))

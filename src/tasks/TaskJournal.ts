@@ -312,6 +312,8 @@ const begin = Effect.fnUntraced(function*(
   ) // a left-over is overwritten
 })
 
+/** Every host has it; the core's types, which know no host, do not. */
+declare const TextEncoder: new() => { readonly encode: (text: string) => Uint8Array }
 const encoder = new TextEncoder()
 
 const sliceChars = 100_000
