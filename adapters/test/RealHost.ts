@@ -160,6 +160,8 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
   const directory = options.directory ?? (yield* makeProject())
   const home = options.home ?? (yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" }))
   yield* skipInstall(path.join(home, "config", "opencode"))
+  // The host would do the same in the project's own folder, as soon as there is one.
+  if (yield* fs.exists(path.join(directory, ".opencode"))) yield* skipInstall(path.join(directory, ".opencode"))
   const config = {
     share: "disabled",
     autoupdate: false,

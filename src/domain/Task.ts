@@ -218,3 +218,12 @@ export const headline = (task: Task & { readonly state: EndState }, now: number)
 /** What the task has to say for itself: its result, or why there is none. */
 export const outcome = (task: Task): string =>
   task.state === "completed" ? (task.result?.trim() || "(no output)") : (task.reason ?? "No reason was recorded.")
+
+/** Tells a parent whose turn was cut off which tasks of its own it need not delegate again; nothing when there are none. */
+export const goingOn = (tasks: ReadonlyArray<Task>): ReadonlyArray<string> =>
+  tasks.length === 0
+    ? []
+    : [
+      "You need not delegate these tasks again, and will be told of their ends:",
+      ...tasks.map((task) => `- ${task.id} (${task.agent}): ${task.description}`)
+    ]

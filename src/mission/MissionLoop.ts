@@ -12,7 +12,7 @@ import {
   type SessionId,
   type TurnError
 } from "../domain/Session.ts"
-import { isOpen, isSettled, isUntold } from "../domain/Task.ts"
+import { goingOn, isOpen, isSettled, isUntold } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -249,22 +249,20 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {
-        if (missions.get(root)?.state !== "active") return
+        const mission = missions.get(root)
+        if (mission?.state !== "active") return
         yield* touch(root)
         if ((yield* client.statuses).has(root)) return
-        const last = (yield* client.messages(root, 1)).at(-1)
-        if (last !== undefined && lastAnswer([last], undefined) !== undefined) return yield* beginReview(root)
+        const newest = yield* client.messages(root, newestMessages)
+        // The host had said yes to the user's word, and ended before it had stored it, or all of it.
+        const isEmpty = newest.every((message) => message.role === "user" && messageText(message) === "")
+        if (isEmpty) return yield* instruct(root, mission.goal)
+        if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)
         const tasks = (yield* store.all).filter((task) => task.mission === root)
         // The notice of its tasks wakes the Commander as well.
         if (tasks.some(isUntold) && tasks.every(isSettled)) return
-        const running = tasks.filter((task) => !isSettled(task)).map((task) => `- ${task.id}: ${task.description}`)
-        yield* instruct(
-          root,
-          [
-            interruptedInstruction,
-            ...(running.length === 0 ? [] : ["These tasks go on, and you will be told of their ends:", ...running])
-          ].join("\n")
-        )
+        const own = tasks.filter((task) => task.parent === root && isOpen(task))
+        yield* instruct(root, [interruptedInstruction, ...goingOn(own)].join("\n"))
       }, (waking, root) =>
         untilHostAnswers(waking).pipe(
           Effect.catchTag("SessionNotFound", () => forget(root)),

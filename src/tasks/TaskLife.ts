@@ -4,6 +4,7 @@ import { Config } from "../Config.ts"
 import { isAbort, type MessageId, ownPrompt, readTurn, type SessionId, type TurnError } from "../domain/Session.ts"
 import {
   formatDuration,
+  goingOn,
   isOpen,
   isSettled,
   type Task,
@@ -189,10 +190,13 @@ export class TaskLife extends Context.Service<TaskLife, {
         // Whatever happens from here on, the child is stopped unless it is known to be idle.
         yield* Effect.addFinalizer(() => child.idle ? Effect.void : stop(task.id, session))
         if (entry === "launch") yield* prompt(task, session)
-        else if (entry === "repeat") {
-          yield* say(task, session, task.promptId ?? (yield* ids.message), interruptedInstruction)
-        } else if (entry === "resume") yield* nextRun(task.id, session, interruptedInstruction)
-        else yield* watch.look
+        else if (entry === "attend") yield* watch.look
+        else {
+          const own = (yield* store.all).filter((other) => other.parent === session && isOpen(other))
+          const text = [interruptedInstruction, ...goingOn(own)].join("\n")
+          if (entry === "resume") yield* nextRun(task.id, session, text)
+          else yield* say(task, session, task.promptId ?? (yield* ids.message), text)
+        }
         return yield* attend(task.id, session, watch, slot)
       })
 
