@@ -2,7 +2,7 @@
  * A simulated OpenCode on the runtime's clock: sessions, turns, tools, permissions and events as the real one shows
  * them; faults and crashes on request. It passes the same contract suite as the real host.
  */
-import { Context, Deferred, Effect, FiberSet, Layer, PubSub, Stream } from "effect"
+import { Context, Deferred, Effect, FiberSet, Layer, PubSub, Scope, Stream } from "effect"
 import { team } from "../../src/agents/team.ts"
 import { endOfRole, type HostAgent, type Permission } from "../../src/domain/Agent.ts"
 import {
@@ -24,10 +24,10 @@ import {
 import { drawCall, drawEvent, type Faults, noFaults, type Operation } from "./Faults.ts"
 import type { ModelCall } from "./Script.ts"
 import {
+  type HostSession,
   makeTurns,
   simulatedModel,
   type SimulatedScript,
-  type SimulatedSession,
   type SimulatedTool
 } from "./SimulatedTurns.ts"
 
@@ -39,6 +39,20 @@ export interface SimulatedHostOptions {
   readonly agents?: ReadonlyArray<HostAgent>
   /** What goes wrong from the start. */
   readonly faults?: Faults
+}
+
+/** One OpenCode process. */
+export interface SimulatedProcess {
+  readonly client: SessionClient["Service"]
+  /** The port without faults. It fails, too, while the process is down. */
+  readonly direct: SessionClient["Service"]
+  /**
+   * The process dies, as by `kill -9`: its running turns end without a word, their messages never completed; prompts that
+   * were accepted and not stored are lost, and so are events on their way. Calls fail, those under way as well, until
+   * `restart`. Sessions and messages survive.
+   */
+  readonly crash: Effect.Effect<void>
+  readonly restart: Effect.Effect<void>
 }
 
 /** The test's side of the simulation. */
@@ -60,15 +74,15 @@ export class SimulatedHost extends Context.Service<SimulatedHost, {
   readonly fail: (operation: Operation, times: number) => Effect.Effect<void>
   /** What goes wrong from now on, and how often. */
   readonly setFaults: (faults: Faults) => Effect.Effect<void>
-  /** The port without faults, for the test and its user. It fails, too, while the host is down. */
+  /** The OpenCode process that the port speaks to. */
+  readonly process: SimulatedProcess
+  /** The port of that process without faults, for the test and its user. */
   readonly direct: SessionClient["Service"]
-  /**
-   * The process dies, as by `kill -9`: running turns end without a word, their messages never completed; prompts that
-   * were accepted and not stored are lost, and so are events on their way. Calls fail, those under way as well, until
-   * `restart`. Sessions and messages survive.
-   */
+  /** That process dies; see SimulatedProcess. */
   readonly crash: Effect.Effect<void>
   readonly restart: Effect.Effect<void>
+  /** Another OpenCode process in the same folder: the same sessions and messages, its own turns, states and events. */
+  readonly another: Effect.Effect<SimulatedProcess>
 }>()("orchestrator/test/SimulatedHost") {
   static readonly layer = (options: SimulatedHostOptions): Layer.Layer<SimulatedHost | SessionClient> =>
     Layer.effectContext(simulate(options))
@@ -103,25 +117,38 @@ const simulatedAgents: ReadonlyArray<HostAgent> = [
   }))
 ]
 
-/** One life of the host's process, from its start to its crash. */
+/** How calls reach a process. */
+type Way = <A, E>(
+  operation: Operation,
+  effect: Effect.Effect<A, E>
+) => Effect.Effect<A, E | HostUnavailable | HostRefused>
+
+/** A process as the simulation sees it. */
+interface Running {
+  readonly hub: PubSub.PubSub<HostEvent>
+  /** Prompts that are accepted and not stored yet, and events on their way. */
+  readonly pending: FiberSet.FiberSet
+  life: Life
+}
+
+/** One life of a process, from its start to its crash. */
 interface Life {
   readonly ended: Deferred.Deferred<void>
   isOver: boolean
 }
 
+const newLife = (): Life => ({ ended: Deferred.makeUnsafe(), isOver: false })
+
 const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
-  const sessions = new Map<SessionId, SimulatedSession>()
+  const sessions = new Map<SessionId, HostSession<Running>>()
   const agents = [...simulatedAgents, ...(options.agents ?? [])]
-  const hub = yield* PubSub.unbounded<HostEvent>()
-  /** Prompts that are accepted and not stored yet, and events on their way. */
-  const pending = yield* FiberSet.make()
+  const scope = yield* Effect.scope
   const failures = new Map<Operation, number>()
   let lost: (event: HostEvent) => boolean = () => false
   let faults = options.faults ?? noFaults
   let created = 0
-  let life: Life = { ended: Deferred.makeUnsafe(), isOver: false }
 
-  const publish = (event: HostEvent): Effect.Effect<void> =>
+  const publish = ({ hub, pending }: Running, event: HostEvent): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (lost(event)) return Effect.void
       return Effect.flatMap(drawEvent(faults), (arrivals) =>
@@ -131,7 +158,18 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
         }, { discard: true }))
     })
 
-  const turns = yield* makeTurns({ agents, script: options.script, publish, find: (id) => sessions.get(id) })
+  const startProcess: Effect.Effect<Running> = Effect.gen(function*() {
+    const hub = yield* PubSub.unbounded<HostEvent>()
+    const pending = yield* FiberSet.make()
+    return { hub, pending, life: newLife() }
+  }).pipe(Effect.provideService(Scope.Scope, scope))
+
+  const turns = yield* makeTurns<Running>({
+    agents,
+    script: options.script,
+    publish,
+    find: (id) => sessions.get(id)
+  })
 
   const find = (session: SessionId) =>
     Effect.suspend(() => {
@@ -146,12 +184,12 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
   // ---- what operations do -----------------------------------------------------------------------------------------
 
   /** What happens after the host has said yes to a prompt. */
-  const accept = Effect.fnUntraced(function*(session: SimulatedSession, prompt: Prompt) {
+  const accept = Effect.fnUntraced(function*(process: Running, session: HostSession<Running>, prompt: Prompt) {
     yield* Effect.sleep(1)
     const agent = prompt.agent ?? "build"
     if (!agents.some((known) => known.name === agent)) {
       const error: TurnError = { name: "UnknownError", message: `Agent not found: "${agent}".` }
-      return yield* publish({ type: "error", session: prompt.session, error })
+      return yield* publish(process, { type: "error", session: prompt.session, error })
     }
     if (session.deleted || session.stored.some(({ message }) => message.id === prompt.id)) return
     const part = { type: "text" as const, text: prompt.text, metadata: prompt.metadata ?? {} }
@@ -164,16 +202,16 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     session.info = { ...session.info, agent, model: prompt.model ?? session.info.model ?? simulatedModel }
     if (prompt.noReply === true || session.turn !== undefined) return
     yield* Effect.sleep(options.startDelay ?? 10)
-    if (!session.deleted) yield* turns.start(session)
+    if (!session.deleted) yield* turns.start(session, process)
   })
 
-  const deleteTree = (id: SessionId): Effect.Effect<void> =>
+  const deleteTree = (process: Running, id: SessionId): Effect.Effect<void> =>
     Effect.gen(function*() {
-      for (const child of existing()) if (child.info.parent === id) yield* deleteTree(child.info.id)
+      for (const child of existing()) if (child.info.parent === id) yield* deleteTree(process, child.info.id)
       const session = sessions.get(id)
       if (session === undefined || session.deleted) return
       session.deleted = true
-      yield* publish({ type: "deleted", session: id })
+      yield* publish(process, { type: "deleted", session: id })
     })
 
   const answerAsk = (id: string, text: string) =>
@@ -186,9 +224,9 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
   // ---- the port ---------------------------------------------------------------------------------------------------
 
   /** An operation on its way to the host and back: it takes a moment, and may go wrong at each end. */
-  const sent = <A, E>(operation: Operation, effect: Effect.Effect<A, E>) =>
+  const sent = (process: Running): Way => (operation, effect) =>
     Effect.gen(function*() {
-      const called = life
+      const called = process.life
       const unavailable = (detail: string) => new HostUnavailable({ operation, detail })
       const { after, before, slowBy } = yield* drawCall(faults, operation)
       if (slowBy === 0) yield* Effect.sleep(1)
@@ -206,19 +244,14 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     })
 
   /** The same without faults. */
-  const direct = <A, E>(operation: Operation, effect: Effect.Effect<A, E>) =>
+  const straight = (process: Running): Way => <A, E>(operation: Operation, effect: Effect.Effect<A, E>) =>
     Effect.suspend((): Effect.Effect<A, E | HostUnavailable> =>
-      life.isOver
+      process.life.isOver
         ? Effect.fail(new HostUnavailable({ operation, detail: "the simulated host is down" }))
         : effect
     )
 
-  const makeClient = (
-    through: <A, E>(
-      operation: Operation,
-      effect: Effect.Effect<A, E>
-    ) => Effect.Effect<A, E | HostUnavailable | HostRefused>
-  ) =>
+  const makeClient = (process: Running, through: Way) =>
     SessionClient.of({
       create: (input) =>
         through(
@@ -235,7 +268,7 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
               metadata: input.metadata ?? {},
               usage: noUsage
             }
-            sessions.set(id, { info, stored: [], status: undefined, turn: undefined, deleted: false })
+            sessions.set(id, { info, stored: [], status: undefined, turn: undefined, process, deleted: false })
             return info
           })
         ),
@@ -254,7 +287,7 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
           "prompt",
           Effect.flatMap(
             find(prompt.session),
-            (session) => Effect.asVoid(FiberSet.run(pending, accept(session, prompt)))
+            (session) => Effect.asVoid(FiberSet.run(process.pending, accept(process, session, prompt)))
           )
         ),
       messages: (session, limit) =>
@@ -273,8 +306,8 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       statuses: through(
         "statuses",
         Effect.sync(() =>
-          new Map([...sessions].flatMap(([id, { status }]): ReadonlyArray<[SessionId, SessionStatus]> =>
-            status === undefined ? [] : [[id, status]]
+          new Map([...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
+            session.status === undefined || session.process !== process ? [] : [[id, session.status]]
           ))
         )
       ),
@@ -282,11 +315,11 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
         through(
           "abort",
           Effect.suspend(() =>
-            turns.abort(sessions.get(session)) ?? publish({ type: "idle", session })
+            turns.abort(sessions.get(session), process) ?? publish(process, { type: "idle", session })
           )
         ),
-      delete: (session) => through("delete", deleteTree(session)),
-      events: Stream.fromPubSub(hub),
+      delete: (session) => through("delete", deleteTree(process, session)),
+      events: Stream.fromPubSub(process.hub),
       agents: through("agents", Effect.succeed(agents)),
       models: through("models", Effect.succeed([simulatedModel, { provider: "scripted", model: "other" }])),
       replyPermission: (id, reply) => through("reply", answerAsk(id, reply)),
@@ -297,6 +330,22 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
         )
     })
 
+  const handle = (process: Running): SimulatedProcess => ({
+    client: makeClient(process, sent(process)),
+    direct: makeClient(process, straight(process)),
+    crash: Effect.suspend(() => {
+      if (process.life.isOver) return Effect.void
+      process.life.isOver = true
+      Deferred.doneUnsafe(process.life.ended, Effect.void)
+      turns.crash(sessions.values(), process)
+      return FiberSet.clear(process.pending)
+    }),
+    restart: Effect.sync(() => {
+      if (process.life.isOver) process.life = newLife()
+    })
+  })
+
+  const process = handle(yield* startProcess)
   const host = SimulatedHost.of({
     offer: (tools, root) => Effect.sync(() => turns.offer(tools, root)),
     withdraw: (root) => Effect.sync(() => turns.withdraw(root)),
@@ -305,18 +354,12 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
     lose: (predicate) => Effect.sync(() => void (lost = predicate)),
     fail: (operation, times) => Effect.sync(() => void failures.set(operation, times)),
     setFaults: (next) => Effect.sync(() => void (faults = next)),
-    direct: makeClient(direct),
-    crash: Effect.suspend(() => {
-      if (life.isOver) return Effect.void
-      life.isOver = true
-      Deferred.doneUnsafe(life.ended, Effect.void)
-      turns.crash(sessions.values())
-      return FiberSet.clear(pending)
-    }),
-    restart: Effect.sync(() => {
-      if (life.isOver) life = { ended: Deferred.makeUnsafe(), isOver: false }
-    })
+    process,
+    direct: process.direct,
+    crash: process.crash,
+    restart: process.restart,
+    another: Effect.map(startProcess, handle)
   })
 
-  return Context.make(SessionClient, makeClient(sent)).pipe(Context.add(SimulatedHost, host))
+  return Context.make(SessionClient, process.client).pipe(Context.add(SimulatedHost, host))
 })

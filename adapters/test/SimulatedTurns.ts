@@ -53,12 +53,14 @@ export interface StoredMessage {
   readonly agent: string | undefined
 }
 
-export interface SimulatedSession {
+export interface HostSession<Process> {
   info: Session
   readonly stored: Array<StoredMessage>
   status: SessionStatus | undefined
   /** The running turn. One that is not here any more has died: whatever it still does shows nowhere. */
   turn: Turn | undefined
+  /** The process of the host that ran its newest turn: the only one that has it in its states, and tells of it. */
+  process: Process
   deleted: boolean
 }
 
@@ -80,13 +82,17 @@ const aborted: TurnError = { name: "MessageAbortedError", message: "The operatio
 /** Provider errors that the host itself retries. */
 const isRetried = (status: number) => status === 429 || status >= 500
 
-export const makeTurns = Effect.fnUntraced(function*(host: {
+/** `Process` is what the host takes for one of its processes; here they are only told apart. */
+export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   readonly agents: ReadonlyArray<HostAgent>
   readonly script: SimulatedScript
-  readonly publish: (event: HostEvent) => Effect.Effect<void>
-  readonly find: (session: SessionId) => SimulatedSession | undefined
+  readonly publish: (process: Process, event: HostEvent) => Effect.Effect<void>
+  readonly find: (session: SessionId) => HostSession<Process> | undefined
 }) {
-  const { publish } = host
+  const publish = (event: HostEvent) => {
+    const session = host.find(event.session)
+    return session === undefined ? Effect.void : host.publish(session.process, event)
+  }
   const calls: Array<{ request: ModelRequest; outcome: ModelCall["outcome"]; session: SessionId }> = []
   const turns = yield* FiberSet.make()
   const asks = new Map<string, Deferred.Deferred<string>>()
@@ -100,16 +106,16 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
     return makeMessageId(yield* Clock.currentTimeMillis, counter, () => random.nextDoubleUnsafe())
   })
 
-  const replace = (session: SimulatedSession, id: MessageId, change: (stored: StoredMessage) => StoredMessage) => {
+  const replace = (session: HostSession<Process>, id: MessageId, change: (stored: StoredMessage) => StoredMessage) => {
     const index = session.stored.findLastIndex((stored) => stored.message.id === id)
     const stored = session.stored[index]
     if (stored !== undefined) session.stored[index] = change(stored)
   }
 
-  const agentOf = (session: SimulatedSession) =>
+  const agentOf = (session: HostSession<Process>) =>
     session.stored.findLast(({ message }) => message.role === "user")?.agent ?? "build"
 
-  const rulesOf = (session: SimulatedSession): ReadonlyArray<Rule> => [
+  const rulesOf = (session: HostSession<Process>): ReadonlyArray<Rule> => [
     ...(host.agents.find((agent) => agent.name === agentOf(session))?.permission ?? []),
     ...session.info.permission
   ]
@@ -117,7 +123,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
   // ---- tools ------------------------------------------------------------------------------------------------------
 
   /** What is served to a session: by whom it was begun, or to all. */
-  const offerTo = (session: SimulatedSession): Offer | undefined => {
+  const offerTo = (session: HostSession<Process>): Offer | undefined => {
     let root = session
     while (root.info.parent !== undefined) {
       const parent = host.find(root.info.parent)
@@ -136,7 +142,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
       return yield* Deferred.await(answer)
     })
 
-  const hostTool = (session: SimulatedSession, name: string, args: unknown): Effect.Effect<string> | undefined => {
+  const hostTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<string> | undefined => {
     const id = session.info.id
     if (name === "question") return ask((ask) => ({ type: "question", session: id, id: ask }))
     if (name !== "bash") return undefined
@@ -149,7 +155,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
     )
   }
 
-  const useTool = (session: SimulatedSession, name: string, args: unknown): Effect.Effect<ToolCall> => {
+  const useTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<ToolCall> => {
     const completed = (result: string): ToolCall => ({ name, status: "completed", result })
     const failed = (result: string): ToolCall => ({ name, status: "error", result })
     if (!isOffered(rulesOf(session), name)) return Effect.succeed(failed(`The tool ${name} is not available.`))
@@ -168,7 +174,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
 
   /** Calls a tool; its part of the message says how that goes. */
   const callTool = Effect.fnUntraced(function*(
-    session: SimulatedSession,
+    session: HostSession<Process>,
     message: MessageId,
     place: number,
     call: { readonly name: string; readonly args: unknown }
@@ -187,7 +193,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
 
   // ---- turns ------------------------------------------------------------------------------------------------------
 
-  const conversation = (session: SimulatedSession): ReadonlyArray<ConversationMessage> => [
+  const conversation = (session: HostSession<Process>): ReadonlyArray<ConversationMessage> => [
     { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
     ...session.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
       message.role === "assistant" && !message.completed ? [] : [
@@ -198,7 +204,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
   ]
 
   /** Calls the model until it answers something that the host does not retry. */
-  const callModel = Effect.fnUntraced(function*(session: SimulatedSession) {
+  const callModel = Effect.fnUntraced(function*(session: HostSession<Process>) {
     for (let attempt = 1;; attempt++) {
       const messages = conversation(session)
       const rules = rulesOf(session)
@@ -233,7 +239,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
   })
 
   /** One step: a model call and the tools it asks for. Tells whether the turn goes on. */
-  const step = Effect.fnUntraced(function*(session: SimulatedSession, turn: Turn) {
+  const step = Effect.fnUntraced(function*(session: HostSession<Process>, turn: Turn) {
     const id = session.info.id
     const message = yield* nextMessageId
     session.stored.push({
@@ -281,7 +287,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
     }).pipe(Effect.onInterrupt(() => Effect.sync(() => finish(undefined, aborted))))
   })
 
-  const runTurn = (session: SimulatedSession, turn: Turn) =>
+  const runTurn = (session: HostSession<Process>, turn: Turn) =>
     Effect.gen(function*() {
       session.status = { type: "busy" }
       yield* publish({ type: "status", session: session.info.id, status: session.status })
@@ -299,25 +305,26 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
 
   return {
     /** Begins a turn, unless one is running: that one reads what is new. */
-    start: Effect.fnUntraced(function*(session: SimulatedSession) {
+    start: Effect.fnUntraced(function*(session: HostSession<Process>, process: Process) {
       if (session.turn !== undefined) return
+      session.process = process
       const turn: Turn = { fiber: undefined }
       session.turn = turn
       turn.fiber = yield* FiberSet.run(turns, runTurn(session, turn))
     }),
-    /** Ends the session's turn, and waits until its end shows. */
-    abort: (session: SimulatedSession | undefined) => {
-      const fiber = session?.turn?.fiber
+    /** Ends the session's turn, if it is this process's, and waits until its end shows. */
+    abort: (session: HostSession<Process> | undefined, process: Process) => {
+      const fiber = session?.process === process ? session.turn?.fiber : undefined
       return fiber === undefined ? undefined : Fiber.interrupt(fiber)
     },
-    /** Every turn dies where it is. */
-    crash: (sessions: Iterable<SimulatedSession>) => {
+    /** Every turn of the process dies where it is. */
+    crash: (sessions: Iterable<HostSession<Process>>, process: Process) => {
       for (const session of sessions) {
+        if (session.process !== process) continue
         const fiber = session.turn?.fiber
         die(session)
         fiber?.interruptUnsafe() // whatever it still has to end, nobody waits for it
       }
-      asks.clear()
     },
     offer: (tools: Readonly<Record<string, SimulatedTool>>, root: SessionId | undefined) => {
       const before = offers.get(root)
@@ -340,7 +347,7 @@ export const makeTurns = Effect.fnUntraced(function*(host: {
 })
 
 /** The session has no turn any more, and nothing of it runs on. */
-const die = (session: SimulatedSession) => {
+const die = (session: HostSession<unknown>) => {
   session.turn = undefined
   session.status = undefined
 }

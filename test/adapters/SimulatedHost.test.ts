@@ -257,3 +257,40 @@ describe("faults of the simulated host", () => {
       assert.notStrictEqual(yield* run("b"), first)
     }))
 })
+
+describe("two simulated processes in one folder", () => {
+  it.effect("share sessions and messages, and know only of their own turns", () =>
+    Effect.gen(function*() {
+      const { client, host, id, messages, prompt, seen } = yield* open
+      const another = yield* host.another
+      const ids = yield* Ids
+      const theirs = yield* another.direct.create({ title: "of the other" })
+      const told = yield* Queue.unbounded<HostEvent>()
+      yield* another.client.events.pipe(
+        Stream.runForEach((event) => Queue.offer(told, event)),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      yield* doing(another.client.prompt({ session: theirs.id, id: yield* ids.message, text: "think" }))
+      assert.isTrue((yield* doing(another.client.statuses)).has(theirs.id))
+      assert.strictEqual((yield* doing(client.statuses)).size, 0)
+      yield* doing(client.abort(theirs.id))
+      assert.isTrue((yield* doing(another.client.statuses)).has(theirs.id))
+      yield* doing(prompt("say"), "1 minute")
+      assert.deepStrictEqual(yield* seen, ["idle", "status", "activity", "usage", "idle"])
+      assert.isTrue((yield* Queue.clear(told)).every(({ session }) => session === theirs.id))
+      assert.deepStrictEqual(yield* doing(another.client.messages(id, 10)), yield* messages)
+      assert.lengthOf(yield* doing(client.sessions), 2)
+    }).pipe(onHost()))
+
+  it.effect("die one by one", () =>
+    Effect.gen(function*() {
+      const { client, host, id, messages, prompt } = yield* open
+      const another = yield* host.another
+      yield* doing(prompt("think"))
+      yield* another.crash
+      assert.strictEqual((yield* failing(another.client.statuses))._tag, "HostUnavailable")
+      assert.isTrue((yield* doing(client.statuses)).has(id))
+      yield* pass("1 minute")
+      assert.deepStrictEqual((yield* messages).map(shape), ["user", "stop"])
+    }).pipe(onHost()))
+})
