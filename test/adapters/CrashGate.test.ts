@@ -9,6 +9,7 @@ import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import { commander } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
 import { Instance } from "../../src/host/Instance.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
@@ -195,38 +196,53 @@ describe("a crash gate", () => {
     }).pipe(Effect.provide(world)))
 })
 
+/** An instance in a process of its own, its tools on the host. */
+const startInstance = Effect.gen(function*() {
+  const host = yield* SimulatedHost
+  const { gate, owner, ports } = yield* gated
+  const scope = yield* Scope.make()
+  const context = yield* Layer.buildWithScope(Layer.provide(Orchestrator.layer(defaults), ports), scope)
+  yield* Effect.gen(function*() {
+    const { tools } = yield* Orchestrator
+    yield* host.offer(
+      Object.fromEntries(tools.map((tool) => [tool.name, (args, caller) => gate.guard(tool.call(args, caller))]))
+    )
+  }).pipe(Effect.provide(context))
+  return { gate, owner, scope, context }
+})
+
+/** The user gives a goal to the Commander. */
+const say = Effect.fnUntraced(function*(session: SessionId) {
+  const host = yield* SimulatedHost
+  const ids = yield* Ids
+  yield* (yield* MissionLoop).userSpoke(session, true, "goal")
+  yield* host.direct.prompt({ session, id: yield* ids.message, text: "goal", agent: commander })
+})
+
+/** Lets time pass until the mission is complete, or its instance dead. */
+const untilOver = Effect.fnUntraced(function*(gate: CrashGate.CrashGate) {
+  const missions = yield* MissionLoop
+  const isOver = Effect.gen(function*() {
+    return (yield* gate.isCrashed) || (yield* missions.missions).every(({ state }) => state === "complete")
+  })
+  for (let passes = 0; !(yield* isOver); passes++) {
+    assert.isBelow(passes, 6_000, "ten minutes have passed")
+    yield* TestClock.adjust("100 millis")
+  }
+})
+
 describe("an orchestrator behind a crash gate", () => {
-  /** Runs a mission up to its crash or its end, and closes the instance without letting time pass. */
+  /** Runs a mission up to its crash or its end, and closes the instance: without letting time pass, if it is dead. */
   const mission = (at: number, moment: CrashGate.Moment) =>
     Effect.gen(function*() {
       const host = yield* SimulatedHost
-      const ids = yield* Ids
-      const { gate, ports } = yield* gated
-      const scope = yield* Scope.make()
-      const instance = yield* Layer.buildWithScope(
-        Layer.provide(Orchestrator.layer(defaults), ports),
-        scope
-      )
+      const root = (yield* host.direct.create({ title: "A mission" })).id
+      const { context, gate, scope } = yield* startInstance
       yield* gate.arm(at, moment)
-      yield* Effect.gen(function*() {
-        const { tools } = yield* Orchestrator
-        const missions = yield* MissionLoop
-        yield* host.offer(
-          Object.fromEntries(
-            tools.map((tool) => [tool.name, (args: unknown, caller) => gate.guard(tool.call(args, caller))])
-          )
-        )
-        const root = (yield* host.direct.create({ title: "A mission" })).id
-        yield* missions.userSpoke(root, true, "goal")
-        yield* host.direct.prompt({ session: root, id: yield* ids.message, text: "goal", agent: commander })
-        const isOver = Effect.gen(function*() {
-          return (yield* gate.isCrashed) || (yield* missions.missions).every(({ state }) => state === "complete")
-        })
-        while (!(yield* isOver)) yield* TestClock.adjust("100 millis")
-      }).pipe(Effect.provide(instance))
+      yield* Effect.andThen(say(root), untilOver(gate)).pipe(Effect.provide(context))
       const crashed = yield* gate.isCrashed
-      if (crashed) yield* atOnce(Scope.close(scope, Exit.void))
-      else yield* doing(Scope.close(scope, Exit.void))
+      const closing = Scope.close(scope, Exit.void)
+      yield* crashed ? atOnce(closing) : doing(closing)
       const effects = yield* gate.effects
       yield* TestClock.adjust("1 minute")
       if (crashed) assert.lengthOf(yield* gate.effects, effects.length)
@@ -247,4 +263,23 @@ describe("an orchestrator behind a crash gate", () => {
         }
       }
     }))
+
+  it.effect("that died with its host is followed by another one, which serves the same sessions", () =>
+    Effect.gen(function*() {
+      const host = yield* SimulatedHost
+      const processes = yield* SimulatedInstance.SimulatedProcesses
+      const root = (yield* host.direct.create({ title: "A mission" })).id
+      const first = yield* startInstance
+      yield* first.gate.arm((effect) => effect.startsWith("prompt"), "after")
+      yield* Effect.andThen(say(root), untilOver(first.gate)).pipe(Effect.provide(first.context))
+      yield* host.crash
+      yield* atOnce(Scope.close(first.scope, Exit.void))
+      yield* processes.end(first.owner)
+      yield* TestClock.adjust("1 minute")
+      yield* host.restart
+      const second = yield* startInstance
+      yield* Effect.andThen(say(root), untilOver(second.gate)).pipe(Effect.provide(second.context))
+      assert.isFalse(yield* second.gate.isCrashed)
+      yield* doing(Scope.close(second.scope, Exit.void))
+    }).pipe(Effect.provide(world)))
 })
