@@ -211,11 +211,12 @@ const startInstance = Effect.gen(function*() {
   return { gate, owner, scope, context }
 })
 
-/** The user gives a goal to the Commander. */
+/** The user gives a goal to the Commander, whose instance may die of it. */
 const say = Effect.fnUntraced(function*(session: SessionId) {
   const host = yield* SimulatedHost
   const ids = yield* Ids
-  yield* (yield* MissionLoop).userSpoke(session, true, "goal")
+  const missions = yield* MissionLoop
+  yield* doing(missions.userSpoke(session, true, "goal"))
   yield* host.direct.prompt({ session, id: yield* ids.message, text: "goal", agent: commander })
 })
 
