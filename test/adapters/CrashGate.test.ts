@@ -242,9 +242,9 @@ describe("an orchestrator behind a crash gate", () => {
       yield* gate.arm(at, moment)
       yield* Effect.andThen(say(root), untilOver(gate)).pipe(Effect.provide(context))
       const crashed = yield* gate.isCrashed
+      const effects = yield* gate.effects
       const closing = Scope.close(scope, Exit.void)
       yield* crashed ? atOnce(closing) : doing(closing)
-      const effects = yield* gate.effects
       yield* TestClock.adjust("1 minute")
       if (crashed) assert.lengthOf(yield* gate.effects, effects.length)
       return { crashed, effects, diedAt: yield* gate.diedAt }
