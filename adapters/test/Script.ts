@@ -52,7 +52,7 @@ export interface ConversationMessage {
   readonly toolCalls: ReadonlyArray<string>
 }
 
-/** The request as the script sees it. */
+/** The request as the script sees it. Its text is made only for those who ask for it. */
 export const describeRequest = (
   call: Pick<ModelRequest, "index" | "at" | "model" | "tools" | "raw">,
   messages: ReadonlyArray<ConversationMessage>
@@ -60,15 +60,22 @@ export const describeRequest = (
   const assistants = messages.filter((message) => message.role === "assistant")
   const texts = (role: ConversationMessage["role"]) =>
     messages.filter((message) => message.role === role).map((message) => message.text)
+  const lastOther = messages.findLastIndex((message) => message.role !== "tool")
   return {
-    ...call,
+    index: call.index,
+    at: call.at,
+    model: call.model,
+    tools: call.tools,
     system: texts("system").join("\n"),
     users: texts("user"),
-    toolResults: messages.slice(messages.findLastIndex((message) => message.role !== "tool") + 1).map(({ text }) =>
-      text
-    ),
+    toolResults: messages.slice(lastOther + 1).map(({ text }) => text),
     calledTools: assistants.flatMap((message) => message.toolCalls),
     turns: assistants.length,
-    chars: call.raw.length
+    get raw() {
+      return call.raw
+    },
+    get chars() {
+      return call.raw.length
+    }
   }
 }

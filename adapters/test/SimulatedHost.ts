@@ -1,16 +1,12 @@
 /**
  * A simulated OpenCode on the runtime's clock: sessions, turns, tools, permissions and events as the real one shows
- * them, faults on request. It passes the same contract suite as the real host.
+ * them; faults and crashes on request. It passes the same contract suite as the real host.
  */
-import { Clock, Context, Deferred, Effect, Exit, Fiber, FiberSet, Layer, PubSub, Random, Schema, Stream } from "effect"
+import { Context, Deferred, Effect, FiberSet, Layer, PubSub, Scope, Stream } from "effect"
 import { team } from "../../src/agents/team.ts"
-import { endOfRole, evaluate, type HostAgent, type Permission } from "../../src/domain/Agent.ts"
+import { endOfRole, type HostAgent, type Permission } from "../../src/domain/Agent.ts"
 import {
   type HostEvent,
-  makeMessageId,
-  type Message,
-  MessageId,
-  type ModelRef,
   noUsage,
   type Rule,
   type Session,
@@ -25,25 +21,15 @@ import {
   SessionClient,
   SessionNotFound
 } from "../../src/host/SessionClient.ts"
-import type { Caller } from "../../src/tools/Tool.ts"
+import { drawCall, drawEvent, type Faults, noFaults, type Operation } from "./Faults.ts"
+import type { ModelCall } from "./Script.ts"
 import {
-  type ConversationMessage,
-  defaultUsage,
-  describeRequest,
-  type ModelCall,
-  type ModelReply,
-  type ModelRequest
-} from "./Script.ts"
-
-export type SimulatedTool = (args: unknown, caller: Caller) => Effect.Effect<string, { readonly message: string }>
-
-/** The turn dies: its message stays unfinished, the session is idle, and no event tells of it. */
-export interface SilentDeath {
-  readonly silentDeath: true
-}
-
-/** A Script, which may let a turn die as well. */
-export type SimulatedScript = (request: ModelRequest) => Effect.Effect<ModelReply | SilentDeath>
+  type HostSession,
+  makeTurns,
+  simulatedModel,
+  type SimulatedScript,
+  type SimulatedTool
+} from "./SimulatedTurns.ts"
 
 export interface SimulatedHostOptions {
   readonly script: SimulatedScript
@@ -51,15 +37,33 @@ export interface SimulatedHostOptions {
   readonly startDelay?: number
   /** Agents beside the orchestrator's seven and the host's own `build` and `general`. */
   readonly agents?: ReadonlyArray<HostAgent>
+  /** What goes wrong from the start. */
+  readonly faults?: Faults
 }
 
-/** Operations that can be made to fail. */
-export type Operation = "create" | "get" | "prompt" | "messages" | "statuses" | "abort" | "delete" | "agents" | "models"
+/** One OpenCode process. */
+export interface SimulatedProcess {
+  readonly client: SessionClient["Service"]
+  /** The port without faults. It fails, too, while the process is down. */
+  readonly direct: SessionClient["Service"]
+  /**
+   * The process dies, as by `kill -9`: its running turns end without a word, their messages never completed; prompts that
+   * were accepted and not stored are lost, and so are events on their way. Calls fail, those under way as well, until
+   * `restart`. Sessions and messages survive.
+   */
+  readonly crash: Effect.Effect<void>
+  readonly restart: Effect.Effect<void>
+}
 
 /** The test's side of the simulation. */
 export class SimulatedHost extends Context.Service<SimulatedHost, {
-  /** The tools that the host offers, by name, beside its own `bash` and `question`. */
-  readonly offer: (tools: Readonly<Record<string, SimulatedTool>>) => Effect.Effect<void>
+  /**
+   * The tools that the host offers, by name, beside its own `bash` and `question`: in all sessions, or in those of the
+   * tree below `root`. They take the place of those offered before; calls of those under way fail.
+   */
+  readonly offer: (tools: Readonly<Record<string, SimulatedTool>>, root?: SessionId) => Effect.Effect<void>
+  /** The tools are gone, and calls under way fail. */
+  readonly withdraw: (root?: SessionId) => Effect.Effect<void>
   /** All calls of the model so far, oldest first. */
   readonly calls: Effect.Effect<ReadonlyArray<ModelCall & { readonly session: SessionId }>>
   /** All sessions that exist. */
@@ -68,29 +72,21 @@ export class SimulatedHost extends Context.Service<SimulatedHost, {
   readonly lose: (lost: (event: HostEvent) => boolean) => Effect.Effect<void>
   /** The next `times` calls of an operation fail: unavailable, before they have any effect. */
   readonly fail: (operation: Operation, times: number) => Effect.Effect<void>
+  /** What goes wrong from now on, and how often. */
+  readonly setFaults: (faults: Faults) => Effect.Effect<void>
+  /** The OpenCode process that the port speaks to. */
+  readonly process: SimulatedProcess
+  /** The port of that process without faults, for the test and its user. */
+  readonly direct: SessionClient["Service"]
+  /** That process dies; see SimulatedProcess. */
+  readonly crash: Effect.Effect<void>
+  readonly restart: Effect.Effect<void>
+  /** Another OpenCode process in the same folder: the same sessions and messages, its own turns, states and events. */
+  readonly another: Effect.Effect<SimulatedProcess>
 }>()("orchestrator/test/SimulatedHost") {
   static readonly layer = (options: SimulatedHostOptions): Layer.Layer<SimulatedHost | SessionClient> =>
     Layer.effectContext(simulate(options))
 }
-
-interface StoredMessage {
-  readonly message: Message
-  readonly text: string
-  /** Names and results of the tool calls of an assistant message. */
-  readonly tools: ReadonlyArray<{ readonly name: string; readonly result: string }>
-  readonly agent: string | undefined
-}
-
-interface Sim {
-  info: Session
-  readonly stored: Array<StoredMessage>
-  status: SessionStatus | undefined
-  /** The running turn, and how to end it. */
-  turn: { fiber: Fiber.Fiber<void> | undefined; died: boolean } | undefined
-  deleted: boolean
-}
-
-const simulatedModel: ModelRef = { provider: "scripted", model: "model" }
 
 const toRules = (permissions: Readonly<Record<string, Permission>>): ReadonlyArray<Rule> =>
   Object.entries(permissions).flatMap(([permission, value]): ReadonlyArray<Rule> =>
@@ -121,340 +117,249 @@ const simulatedAgents: ReadonlyArray<HostAgent> = [
   }))
 ]
 
-const apiError = (status: number, message: string): TurnError => ({ name: "APIError", message, status })
-const aborted: TurnError = { name: "MessageAbortedError", message: "The operation was aborted." }
+/** How calls reach a process. */
+type Way = <A, E>(
+  operation: Operation,
+  effect: Effect.Effect<A, E>
+) => Effect.Effect<A, E | HostUnavailable | HostRefused>
 
-/** Provider errors that the host itself retries. */
-const isRetried = (status: number) => status === 429 || status >= 500
+/** A process as the simulation sees it. */
+interface Running {
+  readonly hub: PubSub.PubSub<HostEvent>
+  /** Prompts that are accepted and not stored yet, and events on their way. */
+  readonly pending: FiberSet.FiberSet
+  life: Life
+}
+
+/** One life of a process, from its start to its crash. */
+interface Life {
+  readonly ended: Deferred.Deferred<void>
+  isOver: boolean
+}
+
+const newLife = (): Life => ({ ended: Deferred.makeUnsafe(), isOver: false })
 
 const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
-  const sims = new Map<SessionId, Sim>()
+  const sessions = new Map<SessionId, HostSession<Running>>()
   const agents = [...simulatedAgents, ...(options.agents ?? [])]
-  const calls: Array<{ request: ModelRequest; outcome: ModelCall["outcome"]; session: SessionId }> = []
-  const hub = yield* PubSub.sliding<HostEvent>(10_000)
-  const turns = yield* FiberSet.make()
-  const answers = new Map<string, Deferred.Deferred<string>>()
+  const scope = yield* Effect.scope
   const failures = new Map<Operation, number>()
-  let tools: Readonly<Record<string, SimulatedTool>> = {}
   let lost: (event: HostEvent) => boolean = () => false
-  let counter = 0
+  let faults = options.faults ?? noFaults
+  let created = 0
 
-  const publish = (event: HostEvent) => Effect.suspend(() => (lost(event) ? Effect.void : PubSub.publish(hub, event)))
+  const publish = ({ hub, pending }: Running, event: HostEvent): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (lost(event)) return Effect.void
+      return Effect.flatMap(drawEvent(faults), (arrivals) =>
+        Effect.forEach(arrivals, (after) => {
+          const arriving = Effect.asVoid(PubSub.publish(hub, event))
+          return after === 0 ? arriving : Effect.asVoid(FiberSet.run(pending, Effect.delay(arriving, after)))
+        }, { discard: true }))
+    })
 
-  const nextMessageId = Effect.gen(function*() {
-    const random = yield* Random.Random
-    counter = (counter + 1) % 0x700
-    return makeMessageId(yield* Clock.currentTimeMillis, counter, () => random.nextDoubleUnsafe())
-  })
+  const startProcess: Effect.Effect<Running> = Effect.gen(function*() {
+    const hub = yield* PubSub.unbounded<HostEvent>()
+    const pending = yield* FiberSet.make()
+    return { hub, pending, life: newLife() }
+  }).pipe(Effect.provideService(Scope.Scope, scope))
 
-  /** Every answer takes a moment, and may be made to fail. */
-  const operation = Effect.fnUntraced(function*(name: Operation) {
-    yield* Effect.sleep(1)
-    const left = failures.get(name) ?? 0
-    if (left === 0) return
-    failures.set(name, left - 1)
-    return yield* new HostUnavailable({ operation: name, detail: "a simulated failure" })
+  const turns = yield* makeTurns<Running>({
+    agents,
+    script: options.script,
+    publish,
+    find: (id) => sessions.get(id)
   })
 
   const find = (session: SessionId) =>
     Effect.suspend(() => {
-      const sim = sims.get(session)
-      return sim === undefined || sim.deleted ? Effect.fail(new SessionNotFound({ session })) : Effect.succeed(sim)
+      const found = sessions.get(session)
+      return found === undefined || found.deleted
+        ? Effect.fail(new SessionNotFound({ session }))
+        : Effect.succeed(found)
     })
 
-  const replace = (sim: Sim, id: MessageId, change: (stored: StoredMessage) => StoredMessage) => {
-    const index = sim.stored.findIndex((stored) => stored.message.id === id)
-    const stored = sim.stored[index]
-    if (stored !== undefined) sim.stored[index] = change(stored)
-  }
+  const existing = () => [...sessions.values()].filter((session) => !session.deleted)
 
-  // ---- turns ----------------------------------------------------------------------------------------------------
+  // ---- what operations do -----------------------------------------------------------------------------------------
 
-  const agentOf = (sim: Sim) => sim.stored.findLast(({ message }) => message.role === "user")?.agent ?? "build"
-
-  const rulesOf = (sim: Sim) => [
-    ...(agents.find((agent) => agent.name === agentOf(sim))?.permission ?? []),
-    ...sim.info.permission
-  ]
-
-  /** A tool is hidden when the last rule for it denies every pattern. */
-  const isOffered = (rules: ReadonlyArray<Rule>, tool: string) => {
-    const last = rules.findLast((rule) => rule.permission === tool || rule.permission === "*")
-    return last !== undefined && !(last.action === "deny" && last.pattern === "*")
-  }
-
-  const conversation = (sim: Sim): ReadonlyArray<ConversationMessage> => [
-    { role: "system", text: team.find((agent) => agent.name === agentOf(sim))?.prompt ?? "", toolCalls: [] },
-    ...sim.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
-      message.role === "assistant" && !message.completed ? [] : [
-        { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
-        ...tools.map(({ result }): ConversationMessage => ({ role: "tool", text: result, toolCalls: [] }))
-      ]
-    )
-  ]
-
-  const ask = (event: (id: string) => HostEvent) =>
-    Effect.gen(function*() {
-      const id = `ask_${answers.size + 1}`
-      const answer = yield* Deferred.make<string>()
-      answers.set(id, answer)
-      yield* publish(event(id))
-      return yield* Deferred.await(answer)
-    })
-
-  const hostTool = (sim: Sim, name: string, args: unknown): Effect.Effect<string> | undefined => {
-    const session = sim.info.id
-    if (name === "question") return ask((id) => ({ type: "question", session, id }))
-    if (name !== "bash") return undefined
-    const command = Schema.decodeUnknownOption(Schema.Struct({ command: Schema.String }))(args)
-    const pattern = command._tag === "Some" ? command.value.command : ""
-    if (evaluate(rulesOf(sim), "bash", pattern) !== "ask") return Effect.succeed(`(simulated) ${pattern}`)
-    return Effect.map(
-      ask((id) => ({ type: "permission", session, id, permission: "bash" })),
-      (answer) => answer === "reject" ? "The user rejected permission to use this tool." : `(simulated) ${pattern}`
-    )
-  }
-
-  const callTool = Effect.fnUntraced(function*(sim: Sim, name: string, args: unknown) {
-    const session = sim.info.id
-    yield* publish({ type: "tool", session, tool: name, status: "running" })
-    const tool = tools[name]
-    const own = hostTool(sim, name, args)
-    const result = yield* !isOffered(rulesOf(sim), name)
-      ? Effect.succeed(`The tool ${name} is not available.`)
-      : own ?? (tool === undefined
-        ? Effect.succeed(`There is no tool ${name}.`)
-        : Effect.catch(
-          tool(args, { session, agent: agentOf(sim) }),
-          (error) => Effect.succeed(`Error: ${error.message}`)
-        ))
-    yield* publish({ type: "tool", session, tool: name, status: "completed" })
-    return { name, result }
-  })
-
-  /** Calls the model until it answers something that the host does not retry. */
-  const callModel = Effect.fnUntraced(function*(sim: Sim) {
-    for (let attempt = 1;; attempt++) {
-      const messages = conversation(sim)
-      const request = describeRequest({
-        index: calls.length + 1,
-        at: yield* Clock.currentTimeMillis,
-        model: simulatedModel.model,
-        tools: ["bash", "question", ...Object.keys(tools)].filter((name) => isOffered(rulesOf(sim), name)),
-        raw: JSON.stringify(messages)
-      }, messages)
-      const call: (typeof calls)[number] = { request, outcome: "open", session: sim.info.id }
-      calls.push(call)
-      const reply = yield* options.script(request).pipe(
-        Effect.onExit((exit) =>
-          Effect.sync(() => {
-            call.outcome = Exit.isSuccess(exit) ? "answered" : "hung up"
-          })
-        )
-      )
-      if (!("status" in reply) || !isRetried(reply.status)) return reply
-      const wait = Number(reply.headers?.["retry-after"] ?? 2 ** attempt) * 1_000
-      const next = (yield* Clock.currentTimeMillis) + wait
-      sim.status = { type: "retry", attempt, message: reply.message, next }
-      yield* publish({ type: "status", session: sim.info.id, status: sim.status })
-      yield* Effect.sleep(wait)
-      sim.status = { type: "busy" }
+  /** What happens after the host has said yes to a prompt. */
+  const accept = Effect.fnUntraced(function*(process: Running, session: HostSession<Running>, prompt: Prompt) {
+    yield* Effect.sleep(1)
+    const agent = prompt.agent ?? "build"
+    if (!agents.some((known) => known.name === agent)) {
+      const error: TurnError = { name: "UnknownError", message: `Agent not found: "${agent}".` }
+      return yield* publish(process, { type: "error", session: prompt.session, error })
     }
+    if (session.deleted || session.stored.some(({ message }) => message.id === prompt.id)) return
+    const part = { type: "text" as const, text: prompt.text, metadata: prompt.metadata ?? {} }
+    session.stored.push({
+      message: { role: "user", id: prompt.id, parts: [part] },
+      text: prompt.text,
+      tools: [],
+      agent
+    })
+    session.info = { ...session.info, agent, model: prompt.model ?? session.info.model ?? simulatedModel }
+    if (prompt.noReply === true || session.turn !== undefined) return
+    yield* Effect.sleep(options.startDelay ?? 10)
+    if (!session.deleted) yield* turns.start(session, process)
   })
 
-  /** One step: a model call and the tools it asks for. Tells whether the turn goes on. */
-  const step = Effect.fnUntraced(function*(sim: Sim) {
-    const session = sim.info.id
-    const id = yield* nextMessageId
-    const empty: Message = { role: "assistant", id, completed: false, finish: undefined, error: undefined, parts: [] }
-    sim.stored.push({ message: empty, text: "", tools: [], agent: undefined })
-    const finish = (text: string, finish: string | undefined, error?: TurnError) =>
-      replace(sim, id, (stored) => ({
-        ...stored,
-        text,
-        message: {
-          ...empty,
-          completed: true,
-          finish,
-          error,
-          parts: text === "" ? [] : [{ type: "text", text, metadata: {} }]
-        }
-      }))
-    return yield* Effect.gen(function*() {
-      const reply = yield* callModel(sim)
-      if ("silentDeath" in reply) {
-        if (sim.turn !== undefined) sim.turn.died = true
-        return false
-      }
-      if (sim.deleted) {
-        yield* publish({ type: "error", session, error: { name: "UnknownError", message: "Failed query: insert" } })
-        return false
-      }
-      if ("status" in reply) {
-        const error = apiError(reply.status, reply.message)
-        // The real host reports the error and goes idle before the message shows it, and then goes idle again.
-        yield* publish({ type: "error", session, error })
-        yield* publish({ type: "idle", session })
-        finish("", undefined, error)
-        return false
-      }
-      const usage = reply.usage ?? defaultUsage
-      const { cost, input, output } = sim.info.usage
-      sim.info = {
-        ...sim.info,
-        usage: {
-          ...sim.info.usage,
-          input: input + usage.input,
-          output: output + usage.output,
-          cost: cost + (usage.input + 2 * usage.output) / 1_000_000
-        }
-      }
-      const toolCalls = reply.toolCalls ?? []
-      const called = yield* Effect.forEach(toolCalls, ({ args, name }) => callTool(sim, name, args), {
-        concurrency: "unbounded"
-      })
-      replace(sim, id, (stored) => ({ ...stored, tools: called }))
-      finish(reply.text ?? "", toolCalls.length > 0 ? "tool-calls" : "stop")
-      yield* publish({ type: "usage", session, usage: sim.info.usage })
-      const newer = sim.stored.some(({ message }) => message.role === "user" && message.id > id)
-      return toolCalls.length > 0 || newer
-    }).pipe(Effect.onInterrupt(() => Effect.sync(() => finish("", undefined, aborted))))
-  })
-
-  const runTurn = (sim: Sim) =>
+  const deleteTree = (process: Running, id: SessionId): Effect.Effect<void> =>
     Effect.gen(function*() {
-      const session = sim.info.id
-      sim.status = { type: "busy" }
-      yield* publish({ type: "status", session, status: sim.status })
-      while (yield* step(sim)) { /* until the model has said its last word */ }
-    }).pipe(
-      Effect.onInterrupt(() => publish({ type: "error", session: sim.info.id, error: aborted })),
-      Effect.ensuring(Effect.suspend(() => {
-        const died = sim.turn?.died === true
-        sim.status = undefined
-        sim.turn = undefined
-        return died ? Effect.void : publish({ type: "idle", session: sim.info.id })
-      }))
-    )
+      for (const child of existing()) if (child.info.parent === id) yield* deleteTree(process, child.info.id)
+      const session = sessions.get(id)
+      if (session === undefined || session.deleted) return
+      session.deleted = true
+      yield* publish(process, { type: "deleted", session: id })
+    })
 
-  const startTurn = Effect.fnUntraced(function*(sim: Sim) {
-    if (sim.turn !== undefined) return
-    const turn: NonNullable<Sim["turn"]> = { fiber: undefined, died: false }
-    sim.turn = turn
-    turn.fiber = yield* FiberSet.run(turns, runTurn(sim))
-  })
+  const answerAsk = (id: string, text: string) =>
+    Effect.suspend(() =>
+      turns.answer(id, text)
+        ? Effect.void
+        : Effect.fail(new HostRefused({ operation: "reply", status: 404, detail: `no request ${id}` }))
+    )
 
   // ---- the port ---------------------------------------------------------------------------------------------------
 
-  /** What happens after the host has said yes to a prompt. */
-  const accept = Effect.fnUntraced(function*(sim: Sim, prompt: Prompt) {
-    const agent = prompt.agent ?? "build"
-    const session = prompt.session
-    if (!agents.some((known) => known.name === agent)) {
-      const error: TurnError = { name: "UnknownError", message: `Agent not found: "${agent}".` }
-      return yield* publish({ type: "error", session, error })
-    }
-    if (sim.deleted || sim.stored.some(({ message }) => message.id === prompt.id)) return
-    const part = { type: "text" as const, text: prompt.text, metadata: prompt.metadata ?? {} }
-    sim.stored.push({ message: { role: "user", id: prompt.id, parts: [part] }, text: prompt.text, tools: [], agent })
-    sim.info = { ...sim.info, agent, model: prompt.model ?? sim.info.model ?? simulatedModel }
-    if (prompt.noReply === true || sim.turn !== undefined) return
-    yield* Effect.sleep(options.startDelay ?? 10)
-    if (!sim.deleted) yield* startTurn(sim)
-  })
-
-  const deleteTree = (session: SessionId): Effect.Effect<void> =>
+  /** An operation on its way to the host and back: it takes a moment, and may go wrong at each end. */
+  const sent = (process: Running): Way => (operation, effect) =>
     Effect.gen(function*() {
-      for (const child of sims.values()) {
-        if (child.info.parent === session && !child.deleted) yield* deleteTree(child.info.id)
+      const called = process.life
+      const unavailable = (detail: string) => new HostUnavailable({ operation, detail })
+      const { after, before, slowBy } = yield* drawCall(faults, operation)
+      if (slowBy === 0) yield* Effect.sleep(1)
+      else yield* Effect.timeoutOption(Deferred.await(called.ended), slowBy)
+      if (called.isOver) return yield* unavailable("the simulated host is down")
+      const left = failures.get(operation) ?? 0
+      if (left > 0) {
+        failures.set(operation, left - 1)
+        return yield* unavailable("a simulated failure")
       }
-      const sim = sims.get(session)
-      if (sim === undefined || sim.deleted) return
-      sim.deleted = true
-      yield* publish({ type: "deleted", session })
+      if (before !== undefined) return yield* before
+      const answer = yield* effect
+      if (after !== undefined) return yield* after
+      return answer
     })
 
-  const client = SessionClient.of({
-    create: Effect.fnUntraced(function*(input) {
-      yield* operation("create")
-      const id = SessionId.make(`ses_${String(sims.size + 1).padStart(6, "0")}`)
-      const info: Session = {
-        id,
-        parent: input.parent,
-        title: input.title,
-        agent: input.agent,
-        model: undefined,
-        permission: input.permission ?? [],
-        metadata: input.metadata ?? {},
-        usage: noUsage
-      }
-      sims.set(id, { info, stored: [], status: undefined, turn: undefined, deleted: false })
-      return info
-    }),
-    get: (session) => Effect.andThen(operation("get"), Effect.map(find(session), ({ info }) => info)),
-    children: (session) =>
-      Effect.map(
-        find(session),
-        () => [...sims.values()].filter((sim) => sim.info.parent === session && !sim.deleted).map(({ info }) => info)
-      ),
-    sessions: Effect.sync(() => [...sims.values()].filter((sim) => !sim.deleted).map(({ info }) => info)),
-    prompt: Effect.fnUntraced(function*(prompt) {
-      yield* operation("prompt")
-      const sim = yield* find(prompt.session)
-      yield* FiberSet.run(turns, Effect.andThen(Effect.sleep(1), accept(sim, prompt)))
-    }),
-    messages: Effect.fnUntraced(function*(session, limit) {
-      yield* operation("messages")
-      return (yield* find(session)).stored.slice(-limit).map(({ message }) => message)
-    }),
-    hasMessage: (session, id) =>
-      Effect.sync(() => sims.get(session)?.stored.some(({ message }) => message.id === id) ?? false),
-    statuses: Effect.gen(function*() {
-      yield* operation("statuses")
-      return new Map(
-        [...sims].flatMap(([id, { status }]): ReadonlyArray<[SessionId, SessionStatus]> =>
-          status === undefined ? [] : [[id, status]]
+  /** The same without faults. */
+  const straight = (process: Running): Way => <A, E>(operation: Operation, effect: Effect.Effect<A, E>) =>
+    Effect.suspend((): Effect.Effect<A, E | HostUnavailable> =>
+      process.life.isOver
+        ? Effect.fail(new HostUnavailable({ operation, detail: "the simulated host is down" }))
+        : effect
+    )
+
+  const makeClient = (process: Running, through: Way) =>
+    SessionClient.of({
+      create: (input) =>
+        through(
+          "create",
+          Effect.sync(() => {
+            const id = SessionId.make(`ses_${String(++created).padStart(6, "0")}`)
+            const info: Session = {
+              id,
+              parent: input.parent,
+              title: input.title,
+              agent: input.agent,
+              model: undefined,
+              permission: input.permission ?? [],
+              metadata: input.metadata ?? {},
+              usage: noUsage
+            }
+            sessions.set(id, { info, stored: [], status: undefined, turn: undefined, process, deleted: false })
+            return info
+          })
+        ),
+      get: (session) => through("get", Effect.map(find(session), ({ info }) => info)),
+      children: (session) =>
+        through(
+          "children",
+          Effect.map(
+            find(session),
+            () => existing().filter(({ info }) => info.parent === session).map(({ info }) => info)
+          )
+        ),
+      sessions: through("sessions", Effect.sync(() => existing().slice(-1_000).map(({ info }) => info))),
+      prompt: (prompt) =>
+        through(
+          "prompt",
+          Effect.flatMap(
+            find(prompt.session),
+            (session) => Effect.asVoid(FiberSet.run(process.pending, accept(process, session, prompt)))
+          )
+        ),
+      messages: (session, limit) =>
+        through(
+          "messages",
+          Effect.map(find(session), ({ stored }) => stored.slice(-limit).map(({ message }) => message))
+        ),
+      hasMessage: (session, id) =>
+        through(
+          "hasMessage",
+          Effect.sync(() => {
+            const found = sessions.get(session)
+            return found?.deleted === false && found.stored.some(({ message }) => message.id === id)
+          })
+        ),
+      statuses: through(
+        "statuses",
+        Effect.sync(() =>
+          new Map([...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
+            session.status === undefined || session.process !== process ? [] : [[id, session.status]]
+          ))
         )
-      )
+      ),
+      abort: (session) =>
+        through(
+          "abort",
+          Effect.suspend(() =>
+            turns.abort(sessions.get(session), process) ?? publish(process, { type: "idle", session })
+          )
+        ),
+      delete: (session) => through("delete", deleteTree(process, session)),
+      events: Stream.fromPubSub(process.hub),
+      agents: through("agents", Effect.succeed(agents)),
+      models: through("models", Effect.succeed([simulatedModel, { provider: "scripted", model: "other" }])),
+      replyPermission: (id, reply) => through("reply", answerAsk(id, reply)),
+      replyQuestion: (id, answers) =>
+        through(
+          "reply",
+          answerAsk(id, answers === undefined ? "The user dismissed the question." : JSON.stringify(answers))
+        )
+    })
+
+  const handle = (process: Running): SimulatedProcess => ({
+    client: makeClient(process, sent(process)),
+    direct: makeClient(process, straight(process)),
+    crash: Effect.suspend(() => {
+      if (process.life.isOver) return Effect.void
+      process.life.isOver = true
+      Deferred.doneUnsafe(process.life.ended, Effect.void)
+      turns.crash(sessions.values(), process)
+      return FiberSet.clear(process.pending)
     }),
-    abort: Effect.fnUntraced(function*(session) {
-      yield* operation("abort")
-      const fiber = sims.get(session)?.turn?.fiber
-      if (fiber === undefined) yield* publish({ type: "idle", session })
-      else yield* Fiber.interrupt(fiber)
-    }),
-    delete: (session) => Effect.andThen(operation("delete"), deleteTree(session)),
-    events: Stream.fromPubSub(hub),
-    agents: Effect.as(operation("agents"), agents),
-    models: Effect.as(operation("models"), [simulatedModel, { provider: "scripted", model: "other" }]),
-    replyPermission: (id, reply) => answerAsk(id, reply),
-    replyQuestion: (id, replies) =>
-      answerAsk(id, replies === undefined ? "The user dismissed the question." : JSON.stringify(replies))
+    restart: Effect.sync(() => {
+      if (process.life.isOver) process.life = newLife()
+    })
   })
 
-  const answerAsk = (id: string, text: string) =>
-    Effect.suspend(() => {
-      const answer = answers.get(id)
-      if (answer === undefined) {
-        return Effect.fail(new HostRefused({ operation: "answer a request", status: 404, detail: `no request ${id}` }))
-      }
-      return Effect.asVoid(Deferred.succeed(answer, text))
-    })
+  const process = handle(yield* startProcess)
+  const host = SimulatedHost.of({
+    offer: (tools, root) => Effect.sync(() => turns.offer(tools, root)),
+    withdraw: (root) => Effect.sync(() => turns.withdraw(root)),
+    calls: turns.calls,
+    sessions: Effect.sync(() => existing().map(({ info }) => info)),
+    lose: (predicate) => Effect.sync(() => void (lost = predicate)),
+    fail: (operation, times) => Effect.sync(() => void failures.set(operation, times)),
+    setFaults: (next) => Effect.sync(() => void (faults = next)),
+    process,
+    direct: process.direct,
+    crash: process.crash,
+    restart: process.restart,
+    another: Effect.map(startProcess, handle)
+  })
 
-  return Context.make(SessionClient, client).pipe(Context.add(
-    SimulatedHost,
-    SimulatedHost.of({
-      offer: (offered) =>
-        Effect.sync(() => {
-          tools = offered
-        }),
-      calls: Effect.sync(() => calls.map((call) => ({ ...call }))),
-      sessions: Effect.sync(() => [...sims.values()].filter((sim) => !sim.deleted).map(({ info }) => info)),
-      lose: (predicate) =>
-        Effect.sync(() => {
-          lost = predicate
-        }),
-      fail: (name, times) => Effect.sync(() => void failures.set(name, times))
-    })
-  ))
+  return Context.make(SessionClient, process.client).pipe(Context.add(SimulatedHost, host))
 })

@@ -1,5 +1,10 @@
 /** What users of the library test with. Barrel of the package's `./testing` entry. */
+export * as CrashGate from "./CrashGate.ts"
+export { type EventFaults, type Faults, noFaults, type Operation, type OperationFaults } from "./Faults.ts"
+export * as MemoryFileSystem from "./MemoryFileSystem.ts"
 export * as RecordingNotifier from "./RecordingNotifier.ts"
 export * from "./Script.ts"
-export { type Operation, SimulatedHost, type SimulatedHostOptions, type SimulatedTool } from "./SimulatedHost.ts"
+export { SimulatedHost, type SimulatedHostOptions } from "./SimulatedHost.ts"
+export * as SimulatedInstance from "./SimulatedInstance.ts"
+export type { SilentDeath, SimulatedScript, SimulatedTool } from "./SimulatedTurns.ts"
 export * as TestOrchestrator from "./TestOrchestrator.ts"

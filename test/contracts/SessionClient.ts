@@ -130,6 +130,21 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         assert.deepStrictEqual(yield* client.children(child.id), [])
       }))
 
+    it.effect("the sessions of the project are listed, children with their metadata", () =>
+      Effect.gen(function*() {
+        const { client, id } = yield* open()
+        const metadata = { orchestrator: { task: "task_listed", run: 2 } }
+        const child = yield* client.create({ title: "child", parent: id, agent: "general", metadata })
+        const listed = yield* client.sessions
+        assert.isTrue(listed.some((session) => session.id === id && session.parent === undefined))
+        const found = listed.find((session) => session.id === child.id)
+        assert.strictEqual(found?.parent, id)
+        assert.strictEqual(found?.agent, "general")
+        assert.deepStrictEqual(found?.metadata, metadata)
+        yield* client.delete(child.id)
+        assert.isFalse((yield* client.sessions).some((session) => session.id === child.id))
+      }))
+
     it.effect("a prompt is answered under its own id, and the end of the turn is an idle event", () =>
       Effect.gen(function*() {
         const { client, id, isBusy, send, turn, until } = yield* open()
@@ -288,6 +303,35 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         const offered = turn.state === "finished" ? turn.text.split(" ") : []
         assert.notInclude(offered, "bash")
         assert.include(offered, "question")
+      }))
+
+    it.effect("a tool call is a part of its message, with what it answered", () =>
+      Effect.gen(function*() {
+        const { client, id, send, until } = yield* open()
+        yield* send("run")
+        yield* until("tool")
+        yield* until("idle")
+        const parts = (yield* client.messages(id, 10)).flatMap((message) => message.parts)
+        const tools = parts.filter((part) => part.type === "tool")
+        assert.deepStrictEqual(tools.map(({ status, tool }) => [tool, status]), [["bash", "completed"]])
+        assert.include(tools[0]?.output, "hi")
+      }))
+
+    it.effect("a tool call that goes on is shown as running, in a message without an end", () =>
+      Effect.gen(function*() {
+        const { client, id, send, until } = yield* open("asker")
+        yield* send("run")
+        const asked = yield* until("permission")
+        const message = (yield* client.messages(id, 1))[0]
+        assert.isFalse(message?.role === "assistant" ? message.completed : undefined)
+        const tools = message?.parts.filter((part) => part.type === "tool") ?? []
+        assert.deepStrictEqual(tools.map(({ output, status, tool }) => [tool, status, output]), [
+          ["bash", "running", undefined]
+        ])
+        yield* client.replyPermission(asked.id, "reject")
+        yield* until("idle")
+        const parts = (yield* client.messages(id, 10)).flatMap(({ parts }) => parts)
+        assert.isFalse(parts.some((part) => part.type === "tool" && part.status === "running"))
       }))
 
     it.effect("a permission that is asked holds the turn until it is answered", () =>

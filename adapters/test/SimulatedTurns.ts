@@ -1,0 +1,392 @@
+/**
+ * The turns of a simulated OpenCode: it calls the model and the tools it asks for, until the model has said its last
+ * word, and shows all of it in messages, states and events, as the real one does.
+ */
+import { Clock, Deferred, Effect, Exit, Fiber, FiberSet, Random, Schema } from "effect"
+import { team } from "../../src/agents/team.ts"
+import { evaluate, type HostAgent } from "../../src/domain/Agent.ts"
+import {
+  type HostEvent,
+  makeMessageId,
+  type Message,
+  type MessageId,
+  type MessagePart,
+  type ModelRef,
+  type Rule,
+  type Session,
+  type SessionId,
+  type SessionStatus,
+  type TurnError
+} from "../../src/domain/Session.ts"
+import type { Caller } from "../../src/tools/Tool.ts"
+import {
+  type ConversationMessage,
+  defaultUsage,
+  describeRequest,
+  type ModelCall,
+  type ModelReply,
+  type ModelRequest
+} from "./Script.ts"
+
+export type SimulatedTool = (args: unknown, caller: Caller) => Effect.Effect<string, { readonly message: string }>
+
+/** The turn dies: its message stays unfinished, the session is idle, and no event tells of it. */
+export interface SilentDeath {
+  readonly silentDeath: true
+}
+
+/** A Script, which may let a turn die as well. */
+export type SimulatedScript = (request: ModelRequest) => Effect.Effect<ModelReply | SilentDeath>
+
+export interface ToolCall {
+  readonly name: string
+  readonly status: "running" | "completed" | "error"
+  /** What the model is told; empty while it runs. */
+  readonly result: string
+}
+
+export interface StoredMessage {
+  readonly message: Message
+  readonly text: string
+  /** Those of an assistant message, in order. */
+  readonly tools: ReadonlyArray<ToolCall>
+  readonly agent: string | undefined
+}
+
+export interface HostSession<Process> {
+  info: Session
+  readonly stored: Array<StoredMessage>
+  status: SessionStatus | undefined
+  /** The running turn. One that is not here any more has died: whatever it still does shows nowhere. */
+  turn: Turn | undefined
+  /** The process of the host that ran its newest turn: the only one that has it in its states, and tells of it. */
+  process: Process
+  deleted: boolean
+}
+
+interface Turn {
+  fiber: Fiber.Fiber<void> | undefined
+}
+
+/** Tools that a program serves, for as long as it does. */
+interface Offer {
+  readonly tools: Readonly<Record<string, SimulatedTool>>
+  readonly withdrawn: Deferred.Deferred<void>
+}
+
+export const simulatedModel: ModelRef = { provider: "scripted", model: "model" }
+
+const apiError = (status: number, message: string): TurnError => ({ name: "APIError", message, status })
+const aborted: TurnError = { name: "MessageAbortedError", message: "The operation was aborted." }
+
+/** Provider errors that the host itself retries. */
+const isRetried = (status: number) => status === 429 || status >= 500
+
+/** `Process` is what the host takes for one of its processes; here they are only told apart. */
+export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
+  readonly agents: ReadonlyArray<HostAgent>
+  readonly script: SimulatedScript
+  readonly publish: (process: Process, event: HostEvent) => Effect.Effect<void>
+  readonly find: (session: SessionId) => HostSession<Process> | undefined
+}) {
+  const publish = (event: HostEvent) => {
+    const session = host.find(event.session)
+    return session === undefined ? Effect.void : host.publish(session.process, event)
+  }
+  const calls: Array<{ request: ModelRequest; outcome: ModelCall["outcome"]; session: SessionId }> = []
+  const turns = yield* FiberSet.make()
+  const asks = new Map<string, Deferred.Deferred<string>>()
+  const offers = new Map<SessionId | undefined, Offer>()
+  let asked = 0
+  let counter = 0
+
+  const nextMessageId = Effect.gen(function*() {
+    const random = yield* Random.Random
+    counter = (counter + 1) % 0x700
+    return makeMessageId(yield* Clock.currentTimeMillis, counter, () => random.nextDoubleUnsafe())
+  })
+
+  const replace = (session: HostSession<Process>, id: MessageId, change: (stored: StoredMessage) => StoredMessage) => {
+    const index = session.stored.findLastIndex((stored) => stored.message.id === id)
+    const stored = session.stored[index]
+    if (stored !== undefined) session.stored[index] = change(stored)
+  }
+
+  const agentOf = (session: HostSession<Process>) =>
+    session.stored.findLast(({ message }) => message.role === "user")?.agent ?? "build"
+
+  const rulesOf = (session: HostSession<Process>): ReadonlyArray<Rule> => [
+    ...(host.agents.find((agent) => agent.name === agentOf(session))?.permission ?? []),
+    ...session.info.permission
+  ]
+
+  // ---- tools ------------------------------------------------------------------------------------------------------
+
+  /** What is served to a session: by whom it was begun, or to all. */
+  const offerTo = (session: HostSession<Process>): Offer | undefined => {
+    let root = session
+    while (root.info.parent !== undefined) {
+      const parent = host.find(root.info.parent)
+      if (parent === undefined) break
+      root = parent
+    }
+    return offers.get(root.info.id) ?? offers.get(undefined)
+  }
+
+  const ask = (event: (id: string) => HostEvent) =>
+    Effect.gen(function*() {
+      const id = `ask_${++asked}`
+      const answer = yield* Deferred.make<string>()
+      asks.set(id, answer)
+      yield* publish(event(id))
+      return yield* Deferred.await(answer)
+    })
+
+  const hostTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<string> | undefined => {
+    const id = session.info.id
+    if (name === "question") return ask((ask) => ({ type: "question", session: id, id: ask }))
+    if (name !== "bash") return undefined
+    const command = Schema.decodeUnknownOption(Schema.Struct({ command: Schema.String }))(args)
+    const pattern = command._tag === "Some" ? command.value.command : ""
+    if (evaluate(rulesOf(session), "bash", pattern) !== "ask") return Effect.succeed(`(simulated) ${pattern}`)
+    return Effect.map(
+      ask((ask) => ({ type: "permission", session: id, id: ask, permission: "bash" })),
+      (answer) => answer === "reject" ? "The user rejected permission to use this tool." : `(simulated) ${pattern}`
+    )
+  }
+
+  const useTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<ToolCall> => {
+    const completed = (result: string): ToolCall => ({ name, status: "completed", result })
+    const failed = (result: string): ToolCall => ({ name, status: "error", result })
+    if (!isOffered(rulesOf(session), name)) return Effect.succeed(failed(`The tool ${name} is not available.`))
+    const own = hostTool(session, name, args)
+    if (own !== undefined) return Effect.map(own, completed)
+    const offer = offerTo(session)
+    const tool = offer?.tools[name]
+    if (offer === undefined || tool === undefined) return Effect.succeed(failed(`There is no tool ${name}.`))
+    return tool(args, { session: session.info.id, agent: agentOf(session) }).pipe(
+      Effect.map(completed),
+      Effect.catch((error) => Effect.succeed(failed(`Error: ${error.message}`))),
+      Effect.catchDefect((defect) => Effect.succeed(failed(`Error: ${String(defect)}`))),
+      Effect.raceFirst(Effect.as(Deferred.await(offer.withdrawn), failed("Error: Tool execution aborted")))
+    )
+  }
+
+  /** Calls a tool; its part of the message says how that goes. */
+  const callTool = Effect.fnUntraced(function*(
+    session: HostSession<Process>,
+    message: MessageId,
+    place: number,
+    call: { readonly name: string; readonly args: unknown }
+  ) {
+    const shown = (status: string): HostEvent => ({
+      type: "tool",
+      session: session.info.id,
+      tool: call.name,
+      status
+    })
+    yield* publish(shown("running"))
+    const result = yield* useTool(session, call.name, call.args)
+    replace(session, message, (stored) => withTools(stored, stored.tools.with(place, result)))
+    yield* publish(shown(result.status))
+  })
+
+  // ---- turns ------------------------------------------------------------------------------------------------------
+
+  const conversation = (session: HostSession<Process>): ReadonlyArray<ConversationMessage> => [
+    { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
+    ...session.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
+      message.role === "assistant" && !message.completed ? [] : [
+        { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
+        ...tools.map(({ result }): ConversationMessage => ({ role: "tool", text: result, toolCalls: [] }))
+      ]
+    )
+  ]
+
+  /** Calls the model until it answers something that the host does not retry. */
+  const callModel = Effect.fnUntraced(function*(session: HostSession<Process>) {
+    for (let attempt = 1;; attempt++) {
+      const messages = conversation(session)
+      const rules = rulesOf(session)
+      const request = describeRequest({
+        index: calls.length + 1,
+        at: yield* Clock.currentTimeMillis,
+        model: simulatedModel.model,
+        tools: ["bash", "question", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
+          isOffered(rules, name)
+        ),
+        get raw() {
+          return JSON.stringify(messages)
+        }
+      }, messages)
+      const call: (typeof calls)[number] = { request, outcome: "open", session: session.info.id }
+      calls.push(call)
+      const reply = yield* host.script(request).pipe(
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            call.outcome = Exit.isSuccess(exit) ? "answered" : "hung up"
+          })
+        )
+      )
+      if (!("status" in reply) || !isRetried(reply.status)) return reply
+      const wait = Number(reply.headers?.["retry-after"] ?? 2 ** attempt) * 1_000
+      const next = (yield* Clock.currentTimeMillis) + wait
+      session.status = { type: "retry", attempt, message: reply.message, next }
+      yield* publish({ type: "status", session: session.info.id, status: session.status })
+      yield* Effect.sleep(wait)
+      session.status = { type: "busy" }
+    }
+  })
+
+  /** One step: a model call and the tools it asks for. Tells whether the turn goes on. */
+  const step = Effect.fnUntraced(function*(session: HostSession<Process>, turn: Turn) {
+    const id = session.info.id
+    const message = yield* nextMessageId
+    session.stored.push({
+      message: { role: "assistant", id: message, completed: false, finish: undefined, error: undefined, parts: [] },
+      text: "",
+      tools: [],
+      agent: undefined
+    })
+    const finish = (finish: string | undefined, error?: TurnError) => {
+      if (session.turn === turn) replace(session, message, (stored) => finished(stored, finish, error))
+    }
+    return yield* Effect.gen(function*() {
+      const reply = yield* callModel(session)
+      if ("silentDeath" in reply) {
+        die(session)
+        return false
+      }
+      if (session.deleted) {
+        const error: TurnError = { name: "UnknownError", message: "Failed query: insert" }
+        yield* publish({ type: "error", session: id, error })
+        return false
+      }
+      if ("status" in reply) {
+        const error = apiError(reply.status, reply.message)
+        // The real host reports the error and goes idle before the message shows it, and then goes idle again.
+        yield* publish({ type: "error", session: id, error })
+        yield* publish({ type: "idle", session: id })
+        finish(undefined, error)
+        return false
+      }
+      session.info = { ...session.info, usage: add(session.info.usage, reply.usage ?? defaultUsage) }
+      const text = reply.text ?? ""
+      const toolCalls = reply.toolCalls ?? []
+      if (text !== "") yield* publish({ type: "activity", session: id })
+      const running = toolCalls.map(({ name }): ToolCall => ({ name, status: "running", result: "" }))
+      replace(session, message, (stored) => withTools({ ...stored, text }, running))
+      yield* Effect.forEach(toolCalls, (call, place) => callTool(session, message, place, call), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      finish(toolCalls.length > 0 ? "tool-calls" : "stop")
+      yield* publish({ type: "usage", session: id, usage: session.info.usage })
+      const newer = session.stored.some((stored) => stored.message.role === "user" && stored.message.id > message)
+      return toolCalls.length > 0 || newer
+    }).pipe(Effect.onInterrupt(() => Effect.sync(() => finish(undefined, aborted))))
+  })
+
+  const runTurn = (session: HostSession<Process>, turn: Turn) =>
+    Effect.gen(function*() {
+      session.status = { type: "busy" }
+      yield* publish({ type: "status", session: session.info.id, status: session.status })
+      while (yield* step(session, turn)) { /* until the model has said its last word */ }
+    }).pipe(
+      Effect.onInterrupt(() =>
+        session.turn === turn ? publish({ type: "error", session: session.info.id, error: aborted }) : Effect.void
+      ),
+      Effect.ensuring(Effect.suspend(() => {
+        if (session.turn !== turn) return Effect.void
+        die(session)
+        return publish({ type: "idle", session: session.info.id })
+      }))
+    )
+
+  return {
+    /** Begins a turn, unless one is running: that one reads what is new. */
+    start: Effect.fnUntraced(function*(session: HostSession<Process>, process: Process) {
+      if (session.turn !== undefined) return
+      session.process = process
+      const turn: Turn = { fiber: undefined }
+      session.turn = turn
+      turn.fiber = yield* FiberSet.run(turns, runTurn(session, turn))
+    }),
+    /** Ends the session's turn, if it is this process's, and waits until its end shows. */
+    abort: (session: HostSession<Process> | undefined, process: Process) => {
+      const fiber = session?.process === process ? session.turn?.fiber : undefined
+      return fiber === undefined ? undefined : Fiber.interrupt(fiber)
+    },
+    /** Every turn of the process dies where it is. */
+    crash: (sessions: Iterable<HostSession<Process>>, process: Process) => {
+      for (const session of sessions) {
+        if (session.process !== process) continue
+        const fiber = session.turn?.fiber
+        die(session)
+        fiber?.interruptUnsafe() // whatever it still has to end, nobody waits for it
+      }
+    },
+    offer: (tools: Readonly<Record<string, SimulatedTool>>, root: SessionId | undefined) => {
+      const before = offers.get(root)
+      offers.set(root, { tools, withdrawn: Deferred.makeUnsafe() })
+      if (before !== undefined) Deferred.doneUnsafe(before.withdrawn, Effect.void)
+    },
+    withdraw: (root: SessionId | undefined) => {
+      const before = offers.get(root)
+      offers.delete(root)
+      if (before !== undefined) Deferred.doneUnsafe(before.withdrawn, Effect.void)
+    },
+    /** Answers a permission or a question; tells whether it was asked. */
+    answer: (id: string, text: string) => {
+      const answer = asks.get(id)
+      asks.delete(id)
+      return answer !== undefined && Deferred.doneUnsafe(answer, Effect.succeed(text))
+    },
+    calls: Effect.sync(() => calls.map((call) => ({ ...call })))
+  }
+})
+
+/** The session has no turn any more, and nothing of it runs on. */
+const die = (session: HostSession<unknown>) => {
+  session.turn = undefined
+  session.status = undefined
+}
+
+/** A tool is hidden when the last rule for it denies every pattern. */
+const isOffered = (rules: ReadonlyArray<Rule>, tool: string) => {
+  const last = rules.findLast((rule) => rule.permission === tool || rule.permission === "*")
+  return last !== undefined && !(last.action === "deny" && last.pattern === "*")
+}
+
+const add = (usage: Session["usage"], more: { readonly input: number; readonly output: number }) => ({
+  ...usage,
+  input: usage.input + more.input,
+  output: usage.output + more.output,
+  cost: usage.cost + (more.input + 2 * more.output) / 1_000_000
+})
+
+const withTools = (stored: StoredMessage, tools: ReadonlyArray<ToolCall>): StoredMessage => ({
+  ...stored,
+  tools,
+  message: { ...stored.message, parts: partsOf(stored.text, tools) }
+})
+
+const partsOf = (text: string, tools: ReadonlyArray<ToolCall>): ReadonlyArray<MessagePart> => [
+  ...(text === "" ? [] : [{ type: "text" as const, text, metadata: {} }]),
+  ...tools.map(({ name, result, status }) => ({
+    type: "tool" as const,
+    tool: name,
+    status,
+    output: status === "completed" ? result : undefined
+  }))
+]
+
+/** The message with its end; calls that an error has cut off have failed. */
+const finished = (stored: StoredMessage, finish: string | undefined, error: TurnError | undefined): StoredMessage => {
+  const tools = error === undefined
+    ? stored.tools
+    : stored.tools.map((tool) => tool.status === "running" ? { ...tool, status: "error" as const } : tool)
+  const { id } = stored.message
+  const parts = partsOf(stored.text, tools)
+  return { ...stored, tools, message: { role: "assistant", id, completed: true, finish, error, parts } }
+}
