@@ -45,7 +45,7 @@ export const make: Effect.Effect<CrashGate> = Effect.sync(() => {
   const died = Deferred.makeUnsafe<void>()
   const dead = Effect.die(new Crashed({}))
   /** Calls under way: each gives up its answer. */
-  const waiting = new Set<{ readonly fiber: Fiber.Fiber<unknown, unknown>; readonly giveUp: () => void }>()
+  const waiting = new Set<{ readonly fiber: Fiber.Fiber<unknown, unknown>; giveUp: () => void }>()
   const names: Array<string> = []
   let isCrashed = false
   let diedAt: string | undefined
@@ -78,9 +78,11 @@ export const make: Effect.Effect<CrashGate> = Effect.sync(() => {
               waiting.delete(call)
               resume(isCrashed ? dead : exit)
             })
-            return Effect.suspend(() => {
-              waiting.delete(call)
-              return Fiber.interrupt(fiber)
+            // Whoever interrupts the call waits until it is cut off in the world, unless the crash comes first.
+            return Effect.callback<void>((resume) => {
+              call.giveUp = () => resume(Effect.void)
+              fiber.addObserver(() => resume(Effect.void))
+              fiber.interruptUnsafe()
             })
           }))
         })

@@ -185,6 +185,18 @@ describe("a crash gate", () => {
       assert.deepStrictEqual((yield* (yield* SimulatedHost).sessions).map(({ title }) => title), ["an orphan"])
     }).pipe(Effect.provide(world)))
 
+  it.effect("a call that waits to be cut off in the world does not hold up the crash", () =>
+    Effect.gen(function*() {
+      const { gate } = yield* gated
+      const busy = Effect.uninterruptible(Effect.sleep("1 minute"))
+      const call = yield* Effect.forkChild(gate.guard(busy), { startImmediately: true })
+      const cut = yield* Effect.forkChild(Fiber.interrupt(call), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(cut.pollUnsafe())
+      yield* gate.crash
+      yield* atOnce(Fiber.join(cut))
+    }).pipe(Effect.provide(world)))
+
   it.effect("an interrupted call is cut off in the world as well", () =>
     Effect.gen(function*() {
       const { ports } = yield* gated
