@@ -163,7 +163,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const target = yield* client.get(root)
         yield* touch(root)
         const id = yield* ids.message
-        since.set(root, id)
         yield* client.prompt({
           session: root,
           id,
@@ -173,6 +172,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           metadata: ownPrompt("continue"),
           synthetic: true
         })
+        // Not before the host has it: no answer would ever come to one that never arrived.
+        since.set(root, id)
       })
 
       /** Reviews once at a time: an idle may come twice, and from the event as well as from the poll. */

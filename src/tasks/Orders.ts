@@ -1,5 +1,5 @@
 /** What agents ask for when they delegate: checked, then recorded as a task; or refused in a sentence. */
-import { Cache, Clock, Context, Effect, Equal, Layer, Option, Schema } from "effect"
+import { Cache, Clock, Context, Effect, Equal, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
 import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
 import { formatModel, type ModelRef, noUsage, Rule, type Session, type SessionId } from "../domain/Session.ts"
@@ -298,7 +298,11 @@ const deletedKept = 1_000
 /** An answer that does not change while the host runs, kept for five minutes; a failure is not kept. */
 const remember = <A, E>(ask: Effect.Effect<A, E>) =>
   Effect.map(
-    Effect.cachedInvalidateWithTTL(ask, "5 minutes"),
+    // All orders of one turn share the answer, and would share a failure.
+    Effect.cachedInvalidateWithTTL(
+      Effect.retry(ask, { times: 3, schedule: Schedule.exponential("100 millis") }),
+      "5 minutes"
+    ),
     ([cached, invalidate]) => Effect.tapError(cached, () => invalidate)
   )
 

@@ -17,7 +17,13 @@ import { Config } from "../Config.ts"
 import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
 import { isOpen, isSettled, isUntold, type Task, TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import {
+  HostRefused,
+  MalformedAnswer,
+  SessionClient,
+  type SessionError,
+  untilHostAnswers
+} from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { newestMessages } from "./Completion.ts"
 import { type Journal, Lease } from "./Lease.ts"
@@ -87,10 +93,10 @@ export class Recovery extends Context.Service<Recovery, {
           const mark = readMark(session)
           if (mark === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
-          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
+          const messages = yield* persistently(client.messages(session.id, adoptedMessages))
           const order = messages.find((message) => message.role === "user")
           if (order === undefined) {
-            yield* client.delete(session.id)
+            yield* persistently(client.delete(session.id))
             continue
           }
           const now = yield* Clock.currentTimeMillis
@@ -147,14 +153,14 @@ export class Recovery extends Context.Service<Recovery, {
           yield* life.settle(task.id, task.run, { state: "completed", result: turn.text })
           return "settled"
         })
-        return yield* untilHostAnswers(look).pipe(
+        return yield* persistently(look).pipe(
           Effect.catchTag("SessionNotFound", () => fail("Its session was deleted while OpenCode was stopped.")),
           Effect.catch((error) => fail(`Its session could not be read after a restart: ${error.message}`))
         )
       })
 
       const begin = Effect.fnUntraced(function*(task: Task, entry: Entry) {
-        yield* untilHostAnswers(orders.restore(task)).pipe(
+        yield* persistently(orders.restore(task)).pipe(
           Effect.flatMap((accepted) => life.begin(accepted, entry)),
           Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
         )
@@ -172,7 +178,7 @@ export class Recovery extends Context.Service<Recovery, {
         )
         const parents = new Set((yield* store.all).filter(isUntold).map(({ parent }) => parent))
         yield* Effect.forEach(parents, (parent) =>
-          untilHostAnswers(notices.reconcile(parent)).pipe(
+          persistently(notices.reconcile(parent)).pipe(
             Effect.catchTag("SessionNotFound", () => notices.forget(parent)),
             Effect.catch((error) => Effect.logWarning(`what ${parent} knows could not be read`, error)) // it may be told twice
           ), { concurrency: requestsAtOnce, discard: true })
@@ -216,13 +222,15 @@ export class Recovery extends Context.Service<Recovery, {
 
       const recover = Effect.fnUntraced(function*(journals: ReadonlyArray<Journal>) {
         const left = yield* Effect.forEach(journals, takeOver)
-        const sessions = yield* untilHostAnswers(client.sessions)
-        const busy = new Set((yield* untilHostAnswers(client.statuses)).keys())
-        const tasks = yield* findSessions(left.flatMap((one) => one.tasks), sessions)
+        const sessions = yield* persistently(client.sessions)
+        const busy = new Set((yield* persistently(client.statuses)).keys())
+        // An instance that died while it took over a journal leaves the same task in two.
+        const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
+        const tasks = yield* findSessions([...known.values()], sessions)
+        yield* stopEnded(tasks, busy)
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(journals.map(({ instance }) => instance)))
-          yield* stopEnded(tasks, busy)
           return [...entries, ...(yield* goOn(adopted, busy))]
         }))
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
@@ -309,6 +317,15 @@ const readMark = (session: Session) =>
   Option.getOrUndefined(Schema.decodeUnknownOption(Mark)(session.metadata))?.orchestrator
 
 const requestsAtOnce = 8
+
+/** Tries again whatever the host says, for a while: what is given up here is lost work. */
+const persistently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  untilHostAnswers(effect).pipe(
+    Effect.retry({
+      schedule: Schedule.exponential("250 millis").pipe(Schedule.upTo({ times: 8 })),
+      while: (error) => Schema.is(HostRefused)(error) || Schema.is(MalformedAnswer)(error)
+    })
+  )
 
 /** A child's first message is its order; a long session shows its newest messages only. */
 const adoptedMessages = 1_000

@@ -137,12 +137,13 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         const failure = new JournalFailed({ file: lease.journal, why: describe(cause) })
         // A file that cannot even be cut back to its last whole line is left as it is; the next write makes a new one.
         if (file?.isBroken() === true) file = undefined
-        if (!failing && !lost) {
+        const isNews = !failing && !lost
+        failing = true
+        answer(Effect.fail(failure))
+        if (isNews) {
           yield* Effect.logError("the journal cannot be written", cause)
           yield* notifier.show(presets.journalFailed(failure.why, config.journal === "preferred"))
         }
-        failing = true
-        answer(Effect.fail(failure))
       }))
 
       /** Replaces the file by one that holds the newest state of each task and mission only. */
@@ -175,6 +176,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
       yield* Queue.take(wake).pipe(
         Effect.timeoutOption(noteDelay),
         Effect.andThen(flush),
+        Effect.catchCause((cause) => Effect.logError("the journal's writer failed, and goes on", cause)),
         Effect.forever,
         Effect.forkScoped
       )

@@ -1,7 +1,15 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
-import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer } from "effect"
+import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
-import { isAbort, type MessageId, ownPrompt, readTurn, type SessionId, type TurnError } from "../domain/Session.ts"
+import {
+  isAbort,
+  type MessageId,
+  ownPrompt,
+  readTurn,
+  type Session,
+  type SessionId,
+  type TurnError
+} from "../domain/Session.ts"
 import {
   formatDuration,
   goingOn,
@@ -202,7 +210,7 @@ export class TaskLife extends Context.Service<TaskLife, {
 
       /** Not to be cut off between the host's making of a session and our knowing of it. */
       const makeSession = Effect.fnUntraced(function*({ limits, permission, task }: Accepted) {
-        const { id } = yield* client.create({
+        const creating = client.create({
           title: `${task.description} (${task.agent})`,
           parent: task.parent,
           agent: task.agent,
@@ -218,7 +226,20 @@ export class TaskLife extends Context.Service<TaskLife, {
               limits
             }
           }
-        })
+        }).pipe(
+          // It may have been made although no answer came.
+          Effect.catchTag("HostUnavailable", (error) =>
+            Effect.flatMap(client.children(task.parent), (children) => {
+              const made = children.find((child) => taskOf(child) === task.id)
+              return made === undefined ? Effect.fail(error) : Effect.succeed(made)
+            })),
+          Effect.retry({
+            times: 5,
+            schedule: Schedule.exponential("100 millis"),
+            while: (error) => error._tag !== "SessionNotFound"
+          })
+        )
+        const { id } = yield* creating
         yield* apply(task.id, { type: "created", run: task.run, session: id })
         return id
       }, Effect.uninterruptible)
@@ -332,6 +353,12 @@ export class TaskLife extends Context.Service<TaskLife, {
     })
   )
 }
+
+const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
+
+/** The task that a session was made for. */
+const taskOf = ({ metadata }: Session): string | undefined =>
+  Schema.is(Mark)(metadata) ? metadata.orchestrator.task : undefined
 
 const goOnInstruction =
   "Your last turn ended before you were finished. Go on where you stopped, and end with your result."
