@@ -204,7 +204,7 @@ describe("launching", () => {
   it.effect("a session that cannot be created fails the task with the reason and frees its slot", () =>
     Effect.gen(function*() {
       const root = yield* say("goal")
-      yield* Effect.flatMap(SimulatedHost, (host) => host.fail("create", 20))
+      yield* Effect.flatMap(SimulatedHost, (host) => host.fail("create", 11)) // six tries of the first task, five of the second
       yield* until(allSettled)
       yield* pass("1 second")
       assert.deepStrictEqual(yield* states, ["failed", "completed"])
