@@ -112,6 +112,16 @@ export class Lease extends Context.Service<Lease, {
         })
       })
 
+      /** A lease of a dead instance that had not begun a journal says nothing. */
+      const sweep = Effect.gen(function*() {
+        const owners = new Set((yield* list).map(({ owner }) => owner))
+        for (const name of yield* fs.readDirectory(folder)) {
+          const holder = /^([a-z0-9]+-[a-z0-9]+)\.lease$/.exec(name)?.[1]
+          if (holder === undefined || holder === instance || owners.has(holder)) continue
+          if (yield* isDead(holder)) yield* fs.remove(path.join(folder, name), { force: true })
+        }
+      }).pipe(Effect.ignore) // it does no harm, and the next claim sweeps again
+
       const claim = Effect.fnUntraced(function*(foreign: boolean) {
         let undecided = false
         const claimed: Array<Journal> = []
@@ -124,13 +134,18 @@ export class Lease extends Context.Service<Lease, {
           // Its owner is looked up by the name of the file: this instance must have a lease before the name says so.
           const won = yield* Effect.andThen(beat === 0 ? take : Effect.void, fs.rename(found.path, mine)).pipe(
             Effect.as(true),
-            Effect.orElseSucceed(() => false) // another instance was faster, or the folder cannot be written
+            Effect.orElseSucceed(() => false)
           )
-          if (!won) continue
+          if (!won) {
+            // Another instance was faster, or the disk cannot be written now.
+            if (yield* Effect.orElseSucceed(fs.exists(found.path), () => true)) undecided = true
+            continue
+          }
           watched.delete(found.owner)
           yield* Effect.ignore(fs.remove(leaseOf(found.owner), { force: true })) // a lease without a journal says nothing
           claimed.push({ ...found, owner: instance, path: mine })
         }
+        yield* sweep
         return { claimed, undecided }
       })
 

@@ -4,6 +4,7 @@ import {
   Clock,
   Context,
   Effect,
+  Exit,
   FiberSet,
   FileSystem,
   Layer,
@@ -17,13 +18,7 @@ import { Config } from "../Config.ts"
 import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
 import { isOpen, isSettled, isUntold, type Task, TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import {
-  HostRefused,
-  MalformedAnswer,
-  SessionClient,
-  type SessionError,
-  untilHostAnswers
-} from "../host/SessionClient.ts"
+import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { newestMessages } from "./Completion.ts"
 import { type Journal, Lease } from "./Lease.ts"
@@ -71,7 +66,7 @@ export class Recovery extends Context.Service<Recovery, {
           const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
           yield* fs.rename(journal.path, aside)
           yield* notifier.show(presets.journalUnknown(aside))
-          return { tasks: [], missions: [] }
+          return { instance: journal.instance, tasks: [], missions: [] }
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
@@ -83,7 +78,7 @@ export class Recovery extends Context.Service<Recovery, {
         // All of it stands in this instance's own journal by now.
         yield* fs.remove(journal.path)
         yield* Effect.ignore(fs.remove(`${journal.path}.new`, { force: true })) // of a compaction that was cut off
-        return { tasks, missions: contents.missions }
+        return { instance: journal.instance, tasks, missions: contents.missions }
       })
 
       /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
@@ -93,10 +88,10 @@ export class Recovery extends Context.Service<Recovery, {
           const mark = readMark(session)
           if (mark === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
-          const messages = yield* persistently(client.messages(session.id, adoptedMessages))
+          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
           const order = messages.find((message) => message.role === "user")
           if (order === undefined) {
-            yield* persistently(client.delete(session.id))
+            yield* untilHostAnswers(client.delete(session.id))
             continue
           }
           const now = yield* Clock.currentTimeMillis
@@ -153,14 +148,14 @@ export class Recovery extends Context.Service<Recovery, {
           yield* life.settle(task.id, task.run, { state: "completed", result: turn.text })
           return "settled"
         })
-        return yield* persistently(look).pipe(
+        return yield* untilHostAnswers(look).pipe(
           Effect.catchTag("SessionNotFound", () => fail("Its session was deleted while OpenCode was stopped.")),
           Effect.catch((error) => fail(`Its session could not be read after a restart: ${error.message}`))
         )
       })
 
       const begin = Effect.fnUntraced(function*(task: Task, entry: Entry) {
-        yield* persistently(orders.restore(task)).pipe(
+        yield* untilHostAnswers(orders.restore(task)).pipe(
           Effect.flatMap((accepted) => life.begin(accepted, entry)),
           Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
         )
@@ -178,7 +173,7 @@ export class Recovery extends Context.Service<Recovery, {
         )
         const parents = new Set((yield* store.all).filter(isUntold).map(({ parent }) => parent))
         yield* Effect.forEach(parents, (parent) =>
-          persistently(notices.reconcile(parent)).pipe(
+          untilHostAnswers(notices.reconcile(parent)).pipe(
             Effect.catchTag("SessionNotFound", () => notices.forget(parent)),
             Effect.catch((error) => Effect.logWarning(`what ${parent} knows could not be read`, error)) // it may be told twice
           ), { concurrency: requestsAtOnce, discard: true })
@@ -220,17 +215,31 @@ export class Recovery extends Context.Service<Recovery, {
           { concurrency: "unbounded", discard: true }
         )
 
-      const recover = Effect.fnUntraced(function*(journals: ReadonlyArray<Journal>) {
-        const left = yield* Effect.forEach(journals, takeOver)
-        const sessions = yield* persistently(client.sessions)
-        const busy = new Set((yield* persistently(client.statuses)).keys())
+      /** Claimed, and not in this instance's journal yet. */
+      let pending: ReadonlyArray<Journal> = []
+
+      const recover = Effect.gen(function*() {
+        const left: Array<Effect.Success<ReturnType<typeof takeOver>>> = []
+        for (const journal of pending) {
+          const taken = yield* Effect.exit(takeOver(journal))
+          if (Exit.isFailure(taken)) {
+            // A disk that cannot be written, as a rule: the next pass tries again.
+            yield* Effect.logWarning(`the journal ${journal.path} could not be taken over yet`, taken.cause)
+            continue
+          }
+          pending = pending.filter((other) => other !== journal)
+          left.push(taken.value)
+        }
+        if (left.length === 0) return undefined
+        const sessions = yield* inTheEnd(client.sessions)
+        const busy = new Set((yield* inTheEnd(client.statuses)).keys())
         // An instance that died while it took over a journal leaves the same task in two.
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
         const tasks = yield* findSessions([...known.values()], sessions)
         yield* stopEnded(tasks, busy)
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const entries = yield* goOn(tasks, busy)
-          const adopted = yield* adoptable(sessions, new Set(journals.map(({ instance }) => instance)))
+          const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
           return [...entries, ...(yield* goOn(adopted, busy))]
         }))
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
@@ -241,18 +250,16 @@ export class Recovery extends Context.Service<Recovery, {
       /** One pass: claims and recovers. Says what was found, if anything. */
       const pass = Effect.fnUntraced(function*(foreign: boolean) {
         const { claimed, undecided } = yield* lease.claim(foreign)
-        const found = claimed.length === 0 ? undefined : yield* recover(claimed)
+        pending = [...pending, ...claimed]
+        const found = yield* recover
         if (found !== undefined) yield* notifier.show(presets.recovered(found))
-        return { found, undecided }
+        return { found, undecided: undecided || pending.length > 0 }
       })
 
-      /** Looks again while an instance may be dead and only time can tell. */
+      /** Looks again while a journal may be there to be taken, and only time can tell. */
       const passes = (foreign: boolean) =>
         oneAtATime.withPermit(pass(foreign)).pipe(
-          Effect.repeat({
-            while: ({ undecided }) => undecided,
-            schedule: Schedule.spaced("10 seconds").pipe(Schedule.upTo({ times: 7 }))
-          }),
+          Effect.repeat({ while: ({ undecided }) => undecided, schedule: Schedule.spaced("10 seconds") }),
           Effect.catchCause((cause) =>
             Effect.andThen(
               Effect.logError("the recovery broke off", cause),
@@ -277,8 +284,8 @@ export class Recovery extends Context.Service<Recovery, {
 
       const atStart = Effect.gen(function*() {
         if (config.recovery === "off") return
-        if (config.recovery === "auto") yield* passes(false)
-        const left = yield* unfinished
+        if (config.recovery === "auto") yield* FiberSet.run(background, passes(false))
+        const left = (yield* unfinished).filter(({ foreign }) => foreign || config.recovery === "ask")
         if (left.length > 0) yield* notifier.show(presets.recoverable(left.every(({ foreign }) => foreign)))
       })
 
@@ -318,14 +325,9 @@ const readMark = (session: Session) =>
 
 const requestsAtOnce = 8
 
-/** Tries again whatever the host says, for a while: what is given up here is lost work. */
-const persistently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  untilHostAnswers(effect).pipe(
-    Effect.retry({
-      schedule: Schedule.exponential("250 millis").pipe(Schedule.upTo({ times: 8 })),
-      while: (error) => Schema.is(HostRefused)(error) || Schema.is(MalformedAnswer)(error)
-    })
-  )
+/** What nothing can go on without. */
+const inTheEnd = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.retry(effect, Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]))
 
 /** A child's first message is its order; a long session shows its newest messages only. */
 const adoptedMessages = 1_000

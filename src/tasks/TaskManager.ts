@@ -59,11 +59,13 @@ export class TaskManager extends Context.Service<TaskManager, {
         const task = yield* launch({ ...order, background: false })
         const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
           // Nobody is left to hear of it: it ends with the call.
-          Effect.onInterrupt(() => life.cancel(task, "the call that waited for it was aborted")),
-          // Whatever becomes of the call from here on, nobody else would tell of this task.
+          Effect.onInterrupt(() => life.cancel(task.id, "the call that waited for it was aborted"))
+        )
+        return yield* life.parkedWhile(order.parent, wait).pipe(
+          // Only once the caller has its slot again does it get the answer. Whatever becomes of the call, nobody else would
+          // tell of this task.
           Effect.ensuring(notices.answered(task))
         )
-        return yield* life.parkedWhile(order.parent, wait)
       })
 
       const find = Effect.fnUntraced(function*(id: string, caller: SessionId) {
@@ -121,7 +123,7 @@ export class TaskManager extends Context.Service<TaskManager, {
         cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
           const task = yield* find(id, caller)
           if (isSettled(task)) return false
-          yield* Effect.uninterruptible(life.cancel(task, reason)) // cut off midway it would leave the tasks below to run
+          yield* Effect.uninterruptible(life.cancel(task.id, reason)) // cut off midway it would leave the tasks below to run
           return true
         }),
         cancelMission: Effect.fn("TaskManager.cancelMission")(function*(root: SessionId, reason: string) {
