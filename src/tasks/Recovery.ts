@@ -16,7 +16,7 @@ import {
 } from "effect"
 import { Config } from "../Config.ts"
 import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
-import { isOpen, isSettled, isUntold, type Task, TaskId } from "../domain/Task.ts"
+import { isOpen, isSettled, type Task, TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
@@ -163,20 +163,17 @@ export class Recovery extends Context.Service<Recovery, {
 
       /** Ends first, then those that go on in their sessions, then launches. */
       const goOn = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
-        const open = tasks.filter((task) => !isSettled(task))
+        const left = tasks.filter(isOpen)
         // Whatever call waited for one of them ended with its instance.
-        for (const { id } of open) yield* Effect.ignore(store.apply(id, { type: "detached" })) // they are known to be at hand
+        for (const { id } of left) yield* Effect.ignore(store.apply(id, { type: "detached" })) // they are known to be at hand
+        yield* notices.doubt(left)
+        const open = left.filter((task) => !isSettled(task))
         const found = yield* Effect.forEach(
           open,
           (task) => Effect.map(examine(task, busy), (entry) => ({ task, entry })),
           { concurrency: requestsAtOnce }
         )
-        const parents = new Set((yield* store.all).filter(isUntold).map(({ parent }) => parent))
-        yield* Effect.forEach(parents, (parent) =>
-          untilHostAnswers(notices.reconcile(parent)).pipe(
-            Effect.catchTag("SessionNotFound", () => notices.forget(parent)),
-            Effect.catch((error) => Effect.logWarning(`what ${parent} knows could not be read`, error)) // it may be told twice
-          ), { concurrency: requestsAtOnce, discard: true })
+        for (const parent of new Set(left.map(({ parent }) => parent))) yield* notices.consider(parent)
         const isLaunch = ({ entry }: (typeof found)[number]) => entry === "launch"
         for (const { entry, task } of [...found.filter((one) => !isLaunch(one)), ...found.filter(isLaunch)]) {
           if (entry === "settled") continue

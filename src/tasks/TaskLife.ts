@@ -197,6 +197,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         const watch = yield* completion.watch(session)
         slots.set(session, slot)
         yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
+        yield* notices.await(session, slot.regained)
         yield* notifier.show(presets.sessionCreated(task))
         // Whatever happens from here on, the child is stopped unless it is known to be idle.
         yield* Effect.addFinalizer(() => child.idle ? Effect.void : stop(task.id, session))
@@ -280,7 +281,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         while (true) {
           const { promptId, run } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
-          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id))
+          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id, slot))
           switch (outcome.type) {
             case "gone":
               return { state: "failed", reason: "Its session was deleted while it worked." }
