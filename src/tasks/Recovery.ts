@@ -15,12 +15,11 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
+import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
 import { isOpen, isSettled, type Task, TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
-import { newestMessages } from "./Completion.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
@@ -123,34 +122,48 @@ export class Recovery extends Context.Service<Recovery, {
 
       // ---- going on ---------------------------------------------------------------------------------------------
 
+      /** Runs that were begun while the journal could not be written show in the session alone. */
+      const catchUp = Effect.fnUntraced(function*(task: Task, prompts: ReadonlyArray<MessageId>) {
+        for (let run = task.run + 1; run <= prompts.length; run++) {
+          const promptId = prompts[run - 1]
+          if (promptId === undefined) break
+          yield* Effect.ignore(store.apply(task.id, { type: "resumed", run, promptId })) // it is known to be at hand
+        }
+        return yield* Effect.orElseSucceed(store.get(task.id), () => task)
+      })
+
       /** What is to be done about a task, by what can be seen of its child. One that has ended is settled here. */
       const examine = Effect.fnUntraced(function*(
         task: Task,
         busy: ReadonlySet<SessionId>
       ): Effect.fn.Return<Entry | "settled"> {
-        const fail = (reason: string) =>
-          Effect.as(life.settle(task.id, task.run, { state: "failed", reason }), "settled" as const)
+        const fail = (run: number, reason: string) =>
+          Effect.as(life.settle(task.id, run, { state: "failed", reason }), "settled" as const)
         const { promptId, session } = task
         if (session === undefined || promptId === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
-          const messages = yield* client.messages(session, newestMessages)
+          const messages = yield* client.messages(session, examinedMessages)
           if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
           yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
+          const { interrupted, run } = yield* catchUp(task, messages.filter(startsRun).map(({ id }) => id))
           if (busy.has(session)) return "attend"
           const turn = readTurn(messages, promptId)
-          if (turn.state === "failed" && task.interrupted !== true) return "attend"
+          if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {
-            if (task.run < config.maxRuns) return "resume"
-            return yield* fail(`OpenCode was stopped during its run ${task.run}, which was the last it may have.`)
+            if (run < config.maxRuns) return "resume"
+            return yield* fail(run, `OpenCode was stopped during its run ${run}, which was the last it may have.`)
           }
           const isWaiting = (yield* store.all).some((other) => other.parent === session && isOpen(other))
           if (isWaiting) return "attend"
-          yield* life.settle(task.id, task.run, { state: "completed", result: turn.text })
+          yield* life.settle(task.id, run, { state: "completed", result: turn.text })
           return "settled"
         })
         return yield* untilHostAnswers(look).pipe(
-          Effect.catchTag("SessionNotFound", () => fail("Its session was deleted while OpenCode was stopped.")),
-          Effect.catch((error) => fail(`Its session could not be read after a restart: ${error.message}`))
+          Effect.catchTag(
+            "SessionNotFound",
+            () => fail(task.run, "Its session was deleted while OpenCode was stopped.")
+          ),
+          Effect.catch((error) => fail(task.run, `Its session could not be read after a restart: ${error.message}`))
         )
       })
 
@@ -325,6 +338,9 @@ const requestsAtOnce = 8
 /** What nothing can go on without. */
 const inTheEnd = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.retry(effect, Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]))
+
+/** So many of a child's newest messages show what became of its runs. */
+const examinedMessages = 100
 
 /** A child's first message is its order; a long session shows its newest messages only. */
 const adoptedMessages = 1_000

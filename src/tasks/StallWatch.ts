@@ -90,7 +90,7 @@ export class StallWatch extends Context.Service<StallWatch, {
               text: nudge,
               agent: task.agent,
               model: task.model,
-              metadata: ownPrompt("task"),
+              metadata: ownPrompt("nudge"),
               synthetic: true
             }))
           } else {

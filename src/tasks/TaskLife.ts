@@ -1,5 +1,5 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
-import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
 import {
   isAbort,
@@ -155,7 +155,11 @@ export class TaskLife extends Context.Service<TaskLife, {
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
       const live = Effect.fnUntraced(function*(accepted: Accepted, entry: Entry) {
         const { task } = accepted
+        const hasSlot = yield* Deferred.make<void>()
+        // Until it has a slot, what its own tasks came to must not start a turn of it.
+        if (task.session !== undefined) yield* notices.await(task.session, Deferred.await(hasSlot))
         const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
+        yield* Deferred.succeed(hasSlot, undefined)
         const child = { idle: false }
         const end = yield* attempt(accepted, entry, slot, child).pipe(
           Effect.timeoutOrElse({

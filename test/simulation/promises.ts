@@ -2,7 +2,7 @@
 import { Effect, Option, Schema } from "effect"
 import type { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import type { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
-import { type Message, messageText, type Session, type SessionId } from "../../src/domain/Session.ts"
+import { type Message, messageText, type Session, type SessionId, startsRun } from "../../src/domain/Session.ts"
 import { isSettled, Task } from "../../src/domain/Task.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
@@ -46,7 +46,6 @@ interface World {
 }
 
 const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
-const OwnPrompt = Schema.Struct({ orchestrator: Schema.Literal("task") })
 const ArchiveLine = Schema.fromJsonString(Schema.Struct({ task: Task }))
 
 /** What was broken, in words. */
@@ -100,13 +99,13 @@ export const checkPromises = Effect.fnUntraced(function*({ disk, host, overLimit
     }
     // Everything ends: never more runs than are allowed, and none after the work was finished.
     if (said !== undefined) {
-      const prompts = said.filter(isRun)
+      const prompts = said.filter(startsRun)
       if (prompts.length > 2 || task.run > 2) {
         broken.push(`${task.id} (${task.description}) was run ${prompts.length} times`)
       }
       said.forEach((message, place) => {
         const before = said[place - 1]
-        if (place > 0 && isRun(message) && before !== undefined && isFinished(before)) {
+        if (place > 0 && startsRun(message) && before !== undefined && isFinished(before)) {
           broken.push(`${task.id} (${task.description}) was run again although it had finished`)
         }
       })
@@ -143,13 +142,6 @@ const tellings = (messages: ReadonlyArray<Message>, task: Task): number => {
   )
   return [...texts, ...outputs(messages)].flatMap((text) => text.split("\n")).filter((line) => words.test(line)).length
 }
-
-/** A prompt of the orchestrator that starts a run; a nudge is none. */
-const isRun = (message: Message): boolean =>
-  message.role === "user"
-  && message.parts.some((part) =>
-    part.type === "text" && Schema.is(OwnPrompt)(part.metadata) && !part.text.startsWith("Nothing was heard of you")
-  )
 
 const isFinished = (message: Message): boolean =>
   message.role === "assistant" && message.completed && message.error === undefined && message.finish === "stop"
