@@ -13,6 +13,8 @@ export interface ModelRequest {
   readonly users: ReadonlyArray<string>
   /** Results of the tool calls of the newest assistant message, in order; empty when the newest message is the user's. */
   readonly toolResults: ReadonlyArray<string>
+  /** Results of all tool calls of the conversation, oldest first. */
+  readonly allToolResults: ReadonlyArray<string>
   /** Names of all tool calls made so far in the conversation. */
   readonly calledTools: ReadonlyArray<string>
   /** How many assistant messages the conversation already holds. */
@@ -69,6 +71,7 @@ export const describeRequest = (
     system: texts("system").join("\n"),
     users: texts("user"),
     toolResults: messages.slice(lastOther + 1).map(({ text }) => text),
+    allToolResults: texts("tool"),
     calledTools: assistants.flatMap((message) => message.toolCalls),
     turns: assistants.length,
     get raw() {

@@ -35,8 +35,8 @@ export interface SilentDeath {
   readonly silentDeath: true
 }
 
-/** A Script, which may let a turn die as well. */
-export type SimulatedScript = (request: ModelRequest) => Effect.Effect<ModelReply | SilentDeath>
+/** A Script, which may let a turn die as well, and knows whose turn it is. */
+export type SimulatedScript = (request: ModelRequest, session: SessionId) => Effect.Effect<ModelReply | SilentDeath>
 
 export interface CallGauge {
   readonly begin: (session: Session) => void
@@ -228,7 +228,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       const call: (typeof calls)[number] = { request, outcome: "open", session: session.info.id }
       calls.push(call)
       host.gauge?.begin(session.info)
-      const reply = yield* host.script(request).pipe(
+      const reply = yield* host.script(request, session.info.id).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
             host.gauge?.end(session.info)

@@ -18,7 +18,7 @@ export interface SlotRequest {
 export interface Slot {
   /** Gives the slot up for as long as `effect` runs, and takes it again, waiting in line first. */
   readonly parkedWhile: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Waits until it is held again, when what it was parked for was cut off. */
+  /** Waits until it is held again, also when what it was parked for was cut off. */
   readonly regained: Effect.Effect<void>
   /** False while it is parked, and while it waits in line to be held again. */
   readonly isHeld: Effect.Effect<boolean>
@@ -75,6 +75,8 @@ export class Concurrency extends Context.Service<Concurrency, {
         slot: Effect.fnUntraced(function*(request) {
           let state: "free" | "held" | "closed" = "free"
           let parked = 0
+          /** Completed when nothing it is parked for is under way any more. */
+          let unparked = Deferred.makeUnsafe<void>()
           const give = (next: "free" | "closed") =>
             Effect.sync(() => {
               const before = state
@@ -119,17 +121,24 @@ export class Concurrency extends Context.Service<Concurrency, {
             retaking ??= yield* Effect.forkIn(Effect.ensuring(take, forgotten), scope)
             return retaking
           })
+          const regained: Effect.Effect<void> = Effect.suspend(() => {
+            if (state !== "free") return Effect.void
+            if (parked > 0) return Effect.andThen(Deferred.await(unparked), regained)
+            return Effect.asVoid(Effect.flatMap(retake, Fiber.await))
+          })
           return {
             isHeld: Effect.sync(() => state === "held"),
-            regained: Effect.suspend(() =>
-              state === "free" && parked === 0 ? Effect.asVoid(Effect.flatMap(retake, Fiber.await)) : Effect.void
-            ),
+            regained,
             parkedWhile: (effect) =>
               Effect.uninterruptibleMask((restore) =>
                 Effect.gen(function*() {
-                  if (parked++ === 0 && state === "held") yield* give("free")
+                  if (parked++ === 0) {
+                    unparked = Deferred.makeUnsafe()
+                    if (state === "held") yield* give("free")
+                  }
                   const exit = yield* Effect.exit(restore(effect))
                   if (--parked > 0) return yield* exit
+                  Deferred.doneUnsafe(unparked, Effect.void)
                   yield* restore(Effect.flatMap(retake, Fiber.await))
                   // The life that held it is at its end, and stops its child: nothing may go on in that meanwhile.
                   if (parked === 0 && state !== "held") yield* restore(Effect.sleep(stopTime))

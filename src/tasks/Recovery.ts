@@ -165,7 +165,10 @@ export class Recovery extends Context.Service<Recovery, {
         return yield* untilHostAnswers(look).pipe(
           Effect.catchTag(
             "SessionNotFound",
-            () => fail(task.run, "Its session was deleted while OpenCode was stopped.")
+            () =>
+              Effect.tap(fail(task.run, "Its session was deleted while OpenCode was stopped."), () =>
+                // The turn of a deleted session goes on.
+                busy.has(session) && task.promptId !== undefined ? life.quieten(session, task.promptId) : Effect.void)
           ),
           Effect.catch((error) => fail(task.run, `Its session could not be read after a restart: ${error.message}`))
         )

@@ -298,7 +298,8 @@ export class TaskLife extends Context.Service<TaskLife, {
             case "retried":
               return { state: "failed", reason: outcome.message }
             case "finished": {
-              if (yield* settledForGood(session, promptId)) return { state: "completed", result: outcome.text }
+              const last = yield* lastWord(session, promptId, outcome.text)
+              if (last !== undefined) return { state: "completed", result: last }
               yield* waitForOwnTasks(id, run, session, slot)
               continue
             }
@@ -324,17 +325,20 @@ export class TaskLife extends Context.Service<TaskLife, {
         }
       })
 
-      /** Whether a finished turn is the child's last: no task of its own is unsettled or untold, and none was told meanwhile. */
-      const settledForGood = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+      /**
+       * The text of a finished turn, if it is the child's last: no task of its own is unsettled or untold. When it was told
+       * of one, another turn may have come after the one that was seen.
+       */
+      const lastWord = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId, seen: string) {
         const own = (yield* store.all).filter((task) => task.parent === session)
-        if (own.length === 0) return true
+        if (own.length === 0) return seen
         return yield* notices.quietly(
           session,
           Effect.gen(function*() {
             const open = (yield* store.all).some((task) => task.parent === session && isOpen(task))
-            if (open) return false
-            const messages = yield* untilHostAnswers(client.messages(session, newestMessages))
-            return readTurn(messages, prompt).state === "finished"
+            if (open) return undefined
+            const turn = readTurn(yield* untilHostAnswers(client.messages(session, newestMessages)), prompt)
+            return turn.state === "finished" ? turn.text : undefined
           })
         )
       })

@@ -5,6 +5,7 @@ import type { Faults } from "../../adapters/test/Faults.ts"
 import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
 import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
 import type { HostAgent } from "../../src/domain/Agent.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
 
 /** How the model behaves that works on a job. */
 const natures = [
@@ -144,25 +145,18 @@ const titleOf = (job: Job) => `job <${job.name}>`
 /** Acts as sensible agents would: whatever a conversation shows as delegated is not delegated again. */
 export const makeScript = (scenario: Scenario, trace: (line: string) => void): SimulatedScript => {
   const jobs = new Map(allJobs(scenario.jobs).map((job) => [promptOf(job), job]))
-  /** Answers of tools that each conversation has shown so far. */
-  const answers = new Map<string, Set<string>>()
   const tries = new Map<string, number>()
   const limited = new Map<string, number>()
 
-  const toldIn = (request: ModelRequest): string => {
-    const seen = answers.get(request.users[0] ?? "") ?? new Set()
-    for (const result of request.toolResults) seen.add(result)
-    answers.set(request.users[0] ?? "", seen)
-    return [...request.users, ...seen].join("\n")
-  }
-
   /** Delegates what is not delegated yet; undefined when all of it has been told of, or was refused too often. */
-  const manage = (request: ModelRequest, below: ReadonlyArray<Job>): ModelReply | undefined => {
-    const told = toldIn(request)
+  const manage = (request: ModelRequest, session: SessionId, below: ReadonlyArray<Job>): ModelReply | undefined => {
+    const told = [...request.users, ...request.allToolResults].join("\n")
     const isTold = (job: Job) => endOf(job).test(told)
-    const open = below.filter((job) => !told.includes(titleOf(job)) && (tries.get(job.name) ?? 0) < mostTries)
+    const open = below.filter((job) =>
+      !told.includes(titleOf(job)) && (tries.get(`${session} ${job.name}`) ?? 0) < mostTries
+    )
     if (open.length > 0) {
-      for (const job of open) tries.set(job.name, (tries.get(job.name) ?? 0) + 1)
+      for (const { name } of open) tries.set(`${session} ${name}`, (tries.get(`${session} ${name}`) ?? 0) + 1)
       return {
         toolCalls: open.map((job) => ({
           name: "delegate_task",
@@ -175,7 +169,7 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
   }
 
   const work = Effect.fnUntraced(
-    function*(job: Job, request: ModelRequest): Effect.fn.Return<ModelReply | SilentDeath> {
+    function*(job: Job, request: ModelRequest, session: SessionId): Effect.fn.Return<ModelReply | SilentDeath> {
       yield* Effect.sleep(job.delay)
       const isFirstRun = request.users.length === 1
       const result = { text: `RESULT of ${job.name}, call ${request.index}` }
@@ -203,18 +197,18 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         case "hangs always":
           return yield* Effect.never
         case "plain":
-          return manage(request, job.below) ?? result
+          return manage(request, session, job.below) ?? result
       }
     }
   )
 
-  const command = (request: ModelRequest): Effect.Effect<ModelReply> =>
+  const command = (request: ModelRequest, session: SessionId): Effect.Effect<ModelReply> =>
     Effect.map(
       Effect.sleep("1 second"),
-      () => manage(request, scenario.jobs) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
+      () => manage(request, session, scenario.jobs) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
     )
 
-  return (request) => {
+  return (request, session) => {
     const job = jobs.get(request.users[0] ?? "")
     const who = job === undefined ? "Commander" : titleOf(job)
     trace(
@@ -222,7 +216,7 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         (request.toolResults.at(-1) ?? request.users.at(-1) ?? "").slice(0, 120)
       }`
     )
-    return (job === undefined ? command(request) : work(job, request)).pipe(
+    return (job === undefined ? command(request, session) : work(job, request, session)).pipe(
       Effect.onExit((exit) =>
         Effect.sync(() => {
           const reply = exit._tag === "Success" ? JSON.stringify(exit.value).slice(0, 160) : "cut off"
