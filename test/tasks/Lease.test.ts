@@ -1,61 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Context, Effect, Exit, Layer, Path, Scope } from "effect"
+import { Clock, Effect, Exit } from "effect"
 import { TestClock } from "effect/testing"
-import * as CrashGate from "../../adapters/test/CrashGate.ts"
-import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
-import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
-import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
-import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
-import { Config, defaults } from "../../src/Config.ts"
-import { SessionId } from "../../src/domain/Session.ts"
-import type { Owner } from "../../src/host/Instance.ts"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
+import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
+import { SimulatedProcesses } from "../../adapters/test/SimulatedInstance.ts"
 import { presets } from "../../src/host/Notifier.ts"
-import { Lease } from "../../src/tasks/Lease.ts"
-import { TaskJournal } from "../../src/tasks/TaskJournal.ts"
-import { folder } from "./scripts.ts"
-
-const { SimulatedProcesses } = SimulatedInstance
-const { MemoryDisk } = MemoryFileSystem
-
-/** All that outlives an instance. */
-const world = MemoryFileSystem.layer.pipe(
-  Layer.provideMerge(Layer.mergeAll(
-    MemoryDisk.layer,
-    SimulatedProcesses.layer,
-    RecordingNotifier.layer,
-    SimulatedHost.layer({ script: () => Effect.never }),
-    Path.layer,
-    Config.layer(defaults)
-  ))
-)
-
-/** A lease and a journal, in a process of their own. */
-const start = Effect.fnUntraced(function*(of?: Owner) {
-  const processes = yield* SimulatedProcesses
-  const owner = of ?? (yield* processes.start())
-  const gate = yield* CrashGate.make
-  const scope = yield* Scope.make()
-  const ports = CrashGate.layer(gate).pipe(Layer.provide(SimulatedInstance.layer(owner)))
-  const context = yield* TaskJournal.layer.pipe(
-    Layer.provideMerge(Lease.layer),
-    Layer.provide(ports),
-    Layer.buildWithScope(scope)
-  )
-  return {
-    owner,
-    gate,
-    lease: Context.get(context, Lease),
-    journal: Context.get(context, TaskJournal),
-    kill: Effect.all([gate.crash, processes.end(owner), Effect.exit(Scope.close(scope, Exit.void))], { discard: true }),
-    end: Effect.andThen(Scope.close(scope, Exit.void), processes.end(owner))
-  }
-})
-
-const root = SessionId.make("ses_root")
+import type { Lease } from "../../src/tasks/Lease.ts"
+import type { TaskJournal } from "../../src/tasks/TaskJournal.ts"
+import { folder, mission, root, start, world } from "./records.ts"
 
 /** Makes sure that there is a journal. */
-const writeTo = (journal: TaskJournal["Service"], goal = "goal") =>
-  journal.record("mission", root, { root, goal, state: "active", startedAt: 0, continuations: 0 })
+const writeTo = (journal: TaskJournal["Service"], goal = "goal") => journal.record("mission", root, mission(goal))
 
 /** A journal that somebody has left. */
 const left = Effect.gen(function*() {
@@ -76,11 +31,18 @@ const changeLease = Effect.fnUntraced(function*(instance: string, change: (text:
 
 /** The wall clock shows another time, while time goes on as ever. */
 const atWallClock = <A, E, R>(time: string, effect: Effect.Effect<A, E, R>) =>
-  Effect.updateService(effect, Clock.Clock, (clock) => ({
-    ...clock,
-    currentTimeMillis: Effect.succeed(Date.parse(time)),
-    currentTimeMillisUnsafe: () => Date.parse(time)
-  }))
+  Effect.updateService(effect, Clock.Clock, (clock): Clock.Clock => {
+    const now = Date.parse(time)
+    return {
+      currentTimeMillisUnsafe: () => now,
+      currentTimeMillis: Effect.succeed(now),
+      currentTimeNanosUnsafe: () => BigInt(now) * 1_000_000n,
+      currentTimeNanos: Effect.succeed(BigInt(now) * 1_000_000n),
+      monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+      monotonicTimeNanos: clock.monotonicTimeNanos,
+      sleep: (time) => clock.sleep(time)
+    }
+  })
 
 const list = Effect.flatMap(MemoryDisk, (disk) => disk.list(folder))
 
@@ -98,7 +60,7 @@ describe("a lease", () => {
         `${folder}/${mine}.claims.${dead.lease.instance}.jsonl`,
         `${folder}/${mine}.lease`
       ])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("of an instance that ended in order leaves its journal to be claimed, and no lease", () =>
     Effect.gen(function*() {
@@ -107,7 +69,7 @@ describe("a lease", () => {
       yield* first.end
       assert.deepStrictEqual(yield* list, [`${folder}/.gitignore`, first.lease.journal])
       assert.deepStrictEqual(yield* claimed((yield* start()).lease), [first.lease.instance])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("is not even taken by an instance that records nothing", () =>
     Effect.gen(function*() {
@@ -115,7 +77,7 @@ describe("a lease", () => {
       yield* TestClock.adjust("5 minutes")
       yield* first.end
       assert.deepStrictEqual(yield* list, [])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("keeps the journal of an instance that is alive, however long it is paused", () =>
     Effect.gen(function*() {
@@ -129,7 +91,7 @@ describe("a lease", () => {
         yield* TestClock.adjust("1 minute")
       }
       assert.deepStrictEqual(yield* next.lease.abandoned, [])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("gives each journal to one of those that start at once", () =>
     Effect.gen(function*() {
@@ -146,7 +108,7 @@ describe("a lease", () => {
         Exit.isSuccess(exit) ? exit.value : assert.fail("a claim failed")
       )
       assert.deepStrictEqual(all.flat().toSorted(), dead.map(({ lease }) => lease.instance).toSorted())
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("of a process whose pid was given to another one is a dead one's", () =>
     Effect.gen(function*() {
@@ -154,7 +116,7 @@ describe("a lease", () => {
       const processes = yield* SimulatedProcesses
       yield* processes.start(dead.owner.pid)
       assert.deepStrictEqual(yield* claimed((yield* start()).lease), [dead.lease.instance])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("of an owner out of sight expires once its heartbeat has stood still for a minute of the watcher's", () =>
     Effect.gen(function*() {
@@ -170,7 +132,7 @@ describe("a lease", () => {
       assert.deepStrictEqual(yield* lease.claim(false), undecided)
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* claimed(lease), [dead.lease.instance])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("of an owner out of sight whose heart beats never expires", () =>
     Effect.gen(function*() {
@@ -182,7 +144,7 @@ describe("a lease", () => {
         assert.deepStrictEqual(yield* lease.claim(true), { claimed: [], undecided: true })
         yield* TestClock.adjust("55 seconds")
       }
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("is not touched by a wall clock that jumps", () =>
     Effect.gen(function*() {
@@ -193,7 +155,7 @@ describe("a lease", () => {
       for (const jump of ["2040-01-01T00:00:00Z", "1980-01-01T00:00:00Z"]) {
         assert.deepStrictEqual(yield* atWallClock(jump, lease.claim(false)), { claimed: [], undecided: true })
       }
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("that cannot be read is treated as one of an owner out of sight", () =>
     Effect.gen(function*() {
@@ -203,7 +165,7 @@ describe("a lease", () => {
       assert.deepStrictEqual(yield* lease.claim(false), { claimed: [], undecided: true })
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* claimed(lease), [dead.lease.instance])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("a journal of another machine is claimed only when that is asked for, and after its minute", () =>
     Effect.gen(function*() {
@@ -220,7 +182,7 @@ describe("a lease", () => {
       assert.deepStrictEqual(yield* lease.claim(true), { claimed: [], undecided: true })
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* claimed(lease, true), ["elsewhere1-abcdefghij"])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect.each([
     ["without a lease", "elsewhere1-abcdefghij.jsonl"],
@@ -233,7 +195,7 @@ describe("a lease", () => {
       assert.deepStrictEqual(yield* claimed(lease), [])
       assert.deepStrictEqual((yield* lease.abandoned).map(({ foreign }) => foreign), [true])
       assert.deepStrictEqual(yield* claimed(lease, true), ["elsewhere1-abcdefghij"])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("files that are no journals are left alone", () =>
     Effect.gen(function*() {
@@ -242,7 +204,7 @@ describe("a lease", () => {
       for (const name of names) yield* disk.put(`${folder}/${name}`, "mine")
       const { lease } = yield* start()
       assert.deepStrictEqual(yield* lease.claim(true), { claimed: [], undecided: false })
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("a claimer that dies at any of its effects leaves every journal to the next, each once", () =>
     Effect.gen(function*() {
@@ -269,7 +231,7 @@ describe("a lease", () => {
         }
       }
       assert.isAbove(crashes, 15)
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 
   it.effect("an owner that finds its journal gone says so once, and writes nothing more", () =>
     Effect.gen(function*() {
@@ -288,7 +250,7 @@ describe("a lease", () => {
       yield* first.end
       const journals = (paths: ReadonlyArray<string>) => paths.filter((path) => path.endsWith(".jsonl"))
       assert.deepStrictEqual(journals(yield* list), journals(left))
-      const shown = yield* (yield* RecordingNotifier.ShownToasts).all
+      const shown = yield* (yield* ShownToasts).all
       assert.deepStrictEqual(shown, [presets.journalLost])
-    }).pipe(Effect.provide(world)))
+    }).pipe(Effect.provide(world())))
 })
