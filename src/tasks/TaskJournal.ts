@@ -48,7 +48,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
   readonly drop: (kind: Kind, id: string) => Effect.Effect<void>
   /** A task in the journal of another instance, alive or dead. */
   readonly elsewhere: (id: string) => Effect.Effect<Option.Option<Task>>
-  /** Whether another instance has taken this one for dead and works on its tasks: this one must not touch them again. */
+  /** Whether its tasks are another instance's by now, because this one was taken for dead, or has ended: it must not touch them. */
   readonly isLost: Effect.Effect<boolean>
 }>()("orchestrator/tasks/TaskJournal") {
   /** Records nothing: all is lost with the process. */
@@ -78,6 +78,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
       let file: Writer | undefined
       let failing = false
       let lost = false
+      let ended = false
       const takenOver = new JournalFailed({ file: lease.journal, why: "another OpenCode has taken it over" })
 
       const open = Effect.gen(function*() {
@@ -166,6 +167,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
       }
 
       const end = Effect.gen(function*() {
+        ended = true
         yield* flush
         const left = file
         if (left === undefined) return
@@ -185,6 +187,8 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         instance: lease.instance,
         record: (kind, id, value) =>
           Effect.suspend(() => {
+            // Nobody would write it any more. What still calls, such as a tool that the host cuts off, must not wait for that.
+            if (ended) return Effect.fail(new JournalFailed({ file: lease.journal, why: "this OpenCode is ending" }))
             change(kind, id, value)
             const done = Deferred.makeUnsafe<void, JournalFailed>()
             waiting.push(done)
@@ -204,7 +208,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
           }
           return Option.none()
         }),
-        isLost: Effect.sync(() => lost)
+        isLost: Effect.sync(() => lost || ended)
       })
     })
   )
