@@ -82,7 +82,6 @@ export class Recovery extends Context.Service<Recovery, {
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
         // All of it stands in this instance's own journal by now.
         yield* fs.remove(journal.path)
-        yield* Effect.ignore(fs.remove(`${journal.path}.new`, { force: true })) // of a compaction that was cut off
         return { tasks, missions: contents.missions }
       })
 
