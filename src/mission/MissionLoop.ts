@@ -259,6 +259,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const isEmpty = newest.every((message) => message.role === "user" && messageText(message) === "")
         if (isEmpty) return yield* instruct(root, mission.goal)
         if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)
+        // The earlier instance ended before it had recorded what the user, or the provider, had done to the turn.
+        const last = newest.at(-1)
+        if (last?.role === "assistant" && last.error !== undefined) return yield* turnFailed(root, last.error)
         const tasks = (yield* store.all).filter((task) => task.mission === root)
         // The notice of its tasks wakes the Commander as well.
         if (tasks.some(isUntold) && tasks.every(isSettled)) return

@@ -227,13 +227,15 @@ export class Recovery extends Context.Service<Recovery, {
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
         const tasks = yield* findSessions([...known.values()], sessions)
         yield* stopEnded(tasks, busy)
+        const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(journals.map(({ instance }) => instance)))
-          return [...entries, ...(yield* goOn(adopted, busy))]
+          const others = yield* goOn(adopted, busy)
+          // Before any notice: one to a Commander that the user aborted must not wake it.
+          for (const { root } of roots) yield* missions.wake(root)
+          return [...entries, ...others]
         }))
-        const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
-        for (const { root } of roots) yield* missions.wake(root)
         return summary(entries, roots.length)
       })
 

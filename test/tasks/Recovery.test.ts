@@ -637,6 +637,50 @@ describe("a mission", () => {
       assert.lengthOf(yield* calls(root), 1)
     }).pipe(withWorld({ goal: hangs })))
 
+  it.effect.each(kills)(
+    "that the user stopped just before the end, unrecorded, is stopped, with its tasks: %s",
+    ([, kill]) =>
+      Effect.gen(function*() {
+        const first = yield* start()
+        const root = yield* first.do(say("goal"))
+        yield* first.do(until(isState("quick", "completed")))
+        yield* first.do(until(isWorking("slow")))
+        const host = yield* SimulatedHost
+        yield* first.gate.arm((name) => name.startsWith("write"), "before")
+        yield* host.direct.abort(root)
+        yield* doing(first.gate.crashed)
+        yield* kill(first)
+        const before = (yield* calls(root)).length
+        const next = yield* start()
+        yield* next.do(until(allTold))
+        yield* pass("5 minutes")
+        assert.strictEqual((yield* next.do(mission)).state, "stopped")
+        assert.lengthOf(yield* calls(root), before)
+        assert.isFalse(yield* next.do(isWorking("slow")))
+      }).pipe(withWorld({
+        goal: replies({ toolCalls: [delegate({ prompt: "quick" }), delegate({ prompt: "slow" })] }, hangs),
+        quick: says("quick words", "1 second"),
+        slow: hangs
+      }))
+  )
+
+  it.effect("whose Commander's turn had failed just before the end is halted, and says why", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* first.gate.arm((name) => name.startsWith("write"), "before")
+      yield* doing(first.gate.crashed)
+      yield* pass("1 second")
+      yield* first.killHost
+      const next = yield* start()
+      yield* next.do(until(Effect.map(missions, (all) => all.some(({ state }) => state !== "active"))))
+      assert.strictEqual((yield* next.do(mission)).state, "halted")
+      assert.include((yield* toasts).join("\n"), "The Commander's turn failed: no credit.")
+      assert.deepStrictEqual(yield* next.do(heard(root)), ["goal"])
+    }).pipe(
+      withWorld({ goal: () => Effect.delay(Effect.succeed({ status: 402, message: "no credit" }), "5 seconds") })
+    ))
+
   it.effect("whose Commander was cut off in its turn goes on, and is told what happened and which tasks go on", () =>
     Effect.gen(function*() {
       const first = yield* start()
