@@ -54,7 +54,8 @@ export class StallWatch extends Context.Service<StallWatch, {
           const task = yield* Effect.orDie(store.get(id)) // it runs, so it is at hand
           const now = yield* Clock.currentTimeMillis
           const retried = now - (task.retrying?.since ?? now)
-          if (task.retrying !== undefined && retried >= Duration.toMillis(config.retryLimit)) {
+          const retryLeft = Duration.toMillis(config.retryLimit) - retried
+          if (task.retrying !== undefined && retryLeft <= 0) {
             return {
               type: "retried",
               message: `OpenCode retried for ${formatDuration(retried)}: ${task.retrying.message}`
@@ -67,7 +68,7 @@ export class StallWatch extends Context.Service<StallWatch, {
           }
           const wait = since + (step + 1) * patience - now
           if (wait > 0 || task.session === undefined) {
-            yield* Effect.sleep(Math.max(wait, 1_000))
+            yield* Effect.sleep(wait > 0 ? Math.min(wait, retryLeft) : 1_000)
             continue
           }
           const silentFor = `no sign of life for ${formatDuration(now - since)}`
