@@ -36,8 +36,9 @@ export class Lease extends Context.Service<Lease, {
   /** Shows to others that the journal has an owner. Taken before the journal is begun; given back with the scope. */
   readonly take: Effect.Effect<void, PlatformError.PlatformError>
   /**
-   * Makes the journals of dead instances this one's own. Each is given to one instance only. Those of another machine
-   * only when `foreign`: they may have come with the repository, and what they order must not start by itself.
+   * Makes the journals of dead instances this one's own, until they are removed: one that could not be taken over is given
+   * again. Each is given to one instance only. Those of another machine only when `foreign`: they may have come with the
+   * repository, and what they order must not start by itself.
    * `undecided` when an instance of another machine may be dead, and only time can tell: ask again.
    */
   readonly claim: (
@@ -45,7 +46,7 @@ export class Lease extends Context.Service<Lease, {
   ) => Effect.Effect<{ readonly claimed: ReadonlyArray<Journal>; readonly undecided: boolean }>
   /** The journals that `claim` might give, without claiming them. */
   readonly abandoned: Effect.Effect<ReadonlyArray<Journal>>
-  /** The journals of all other instances, to read only. */
+  /** The journals of all other instances, claimed ones too, to read only. */
   readonly others: Effect.Effect<ReadonlyArray<Journal>>
 }>()("orchestrator/tasks/Lease") {
   static readonly layer = Layer.effect(
@@ -105,7 +106,7 @@ export class Lease extends Context.Service<Lease, {
         return names.flatMap((name): ReadonlyArray<Journal> => {
           const match = journalName.exec(name)
           const holder = match?.groups?.["owner"]
-          if (holder === undefined || holder === instance) return []
+          if (holder === undefined || name === `${instance}.jsonl`) return []
           const origin = match?.groups?.["origin"] ?? holder
           const foreign = !origin.startsWith(`${owner.machine}-`) || !holder.startsWith(`${owner.machine}-`)
           return [{ path: path.join(folder, name), owner: holder, instance: origin, foreign }]
@@ -117,6 +118,10 @@ export class Lease extends Context.Service<Lease, {
         const claimed: Array<Journal> = []
         for (const found of yield* list) {
           if (found.foreign && !foreign) continue
+          if (found.owner === instance) {
+            claimed.push(found) // it could not be taken over at the first time
+            continue
+          }
           const dead = yield* isDead(found.owner)
           if (dead === undefined) undecided = true
           if (dead !== true) continue
@@ -144,7 +149,9 @@ export class Lease extends Context.Service<Lease, {
 
       const abandoned = Effect.flatMap(
         list,
-        Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead !== false))
+        Effect.filter(({ owner }) =>
+          owner === instance ? Effect.succeed(true) : Effect.map(isDead(owner), (dead) => dead !== false)
+        )
       )
 
       return Lease.of({ instance, folder, journal, take, claim, abandoned, others: list })

@@ -220,7 +220,13 @@ export class Recovery extends Context.Service<Recovery, {
         )
 
       const recover = Effect.fnUntraced(function*(journals: ReadonlyArray<Journal>) {
-        const left = yield* Effect.forEach(journals, takeOver)
+        const left = yield* Effect.forEach(journals, (journal) =>
+          takeOver(journal).pipe(
+            // It stays claimed, and the next /resume, or the next instance, tries again.
+            Effect.catch((error) =>
+              Effect.as(Effect.logError(`${journal.path} could not be taken over`, error), { tasks: [], missions: [] })
+            )
+          ))
         const sessions = yield* persistently(client.sessions)
         const busy = new Set((yield* persistently(client.statuses)).keys())
         // An instance that died while it took over a journal leaves the same task in two.
@@ -288,9 +294,11 @@ export class Recovery extends Context.Service<Recovery, {
         resume: Effect.gen(function*() {
           const { found, undecided } = yield* oneAtATime.withPermit(pass(true))
           if (undecided) yield* FiberSet.run(background, passes(true))
+          const isLeft = (yield* unfinished).length > 0
           return [
-            found ?? "Nothing was left unfinished.",
-            ...(undecided ? ["Another machine may still work on some; that is known in a minute."] : [])
+            ...(found === undefined && isLeft ? [] : [found ?? "Nothing was left unfinished."]),
+            ...(undecided ? ["Another machine may still work on some; that is known in a minute."] : []),
+            ...(isLeft && !undecided ? [notTakenOver] : [])
           ].join(" ")
         }).pipe(
           Effect.catchCause((cause) =>
@@ -301,6 +309,10 @@ export class Recovery extends Context.Service<Recovery, {
     })
   )
 }
+
+const notTakenOver =
+  "What was left cannot be taken over, because the files in .opencode/orchestrator cannot be read or written. "
+  + "Ask the user to mend that, and to type /resume again."
 
 /** What a child carries to be recognised by. */
 const Mark = Schema.Struct({

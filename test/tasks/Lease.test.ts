@@ -53,13 +53,23 @@ describe("a lease", () => {
       const next = yield* start()
       assert.deepStrictEqual((yield* next.lease.abandoned).map(({ path }) => path), [dead.lease.journal])
       assert.deepStrictEqual(yield* claimed(next.lease), [dead.lease.instance])
-      assert.deepStrictEqual(yield* claimed(next.lease), [])
+      assert.deepStrictEqual(yield* claimed((yield* start()).lease), [])
       const mine = next.lease.instance
       assert.deepStrictEqual(yield* list, [
         `${folder}/.gitignore`,
         `${folder}/${mine}.claims.${dead.lease.instance}.jsonl`,
         `${folder}/${mine}.lease`
       ])
+    }).pipe(Effect.provide(world())))
+
+  it.effect("gives a journal that was claimed, and not taken over, to its claimer again", () =>
+    Effect.gen(function*() {
+      const dead = yield* left
+      const { lease } = yield* start()
+      for (const round of [1, 2]) {
+        assert.deepStrictEqual(yield* claimed(lease), [dead.lease.instance], `round ${round}`)
+        assert.lengthOf(yield* lease.abandoned, 1)
+      }
     }).pipe(Effect.provide(world())))
 
   it.effect("of an instance that ended in order leaves its journal to be claimed, and no lease", () =>
