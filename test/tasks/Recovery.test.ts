@@ -873,6 +873,49 @@ describe("a damaged journal", () => {
     }).pipe(withWorld(one)))
 })
 
+describe("a disk that cannot be written when an instance starts", () => {
+  const unfinished =
+    "Unfinished tasks: An earlier OpenCode left unfinished tasks here. Type /resume to go on with them."
+
+  it.effect.each(
+    [
+      ["read-only", (disk: MemoryDisk["Service"]) => disk.readOnly(true)],
+      ["full", (disk: MemoryDisk["Service"]) => disk.full(true)],
+      ["full after the lease", (disk: MemoryDisk["Service"]) => disk.full(true, 300)]
+    ] as const
+  )(
+    "%s: what was left waits, which is said, and goes on at /resume when that is mended",
+    ([, spoil]) =>
+      Effect.gen(function*() {
+        const disk = yield* MemoryDisk
+        const first = yield* start()
+        const root = yield* first.do(working("work 1"))
+        yield* first.killHost
+        yield* spoil(disk)
+        const next = yield* start()
+        yield* pass("2 minutes")
+        assert.deepStrictEqual(yield* next.do(tasks), [])
+        assert.include(yield* toasts, unfinished)
+        assert.include(yield* next.do(resume), "/resume")
+        yield* disk.readOnly(false)
+        yield* disk.full(false)
+        assert.strictEqual(yield* next.do(resume), "1 mission goes on, 1 of the others goes on.")
+        yield* next.do(endedOnce(root, 2, "work 1", stopped))
+      }).pipe(withWorld(one))
+  )
+
+  it.effect("one journal that cannot be read does not keep the others from going on", () =>
+    Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      const first = yield* start()
+      const root = yield* first.do(working("work 1"))
+      yield* first.killHost
+      yield* disk.fileSystem.makeDirectory(`${folder}/simulated1-aaaaaaaaaa.jsonl`)
+      const next = yield* start()
+      yield* next.do(endedOnce(root, 2, "work 1", stopped))
+    }).pipe(withWorld(one)))
+})
+
 describe("a result", () => {
   it.effect("of a megabyte comes through a restart whole", () =>
     Effect.gen(function*() {

@@ -133,7 +133,7 @@ describe("a silent child", () => {
   it.effect("goes on with what it knows when the next run answers", () =>
     Effect.gen(function*() {
       const root = yield* begins
-      yield* until(isEnded("work"), "20 minutes")
+      yield* until(isEnded("work"), "20 minutes", "1 second")
       const done = yield* task("work")
       assert.strictEqual(done.state, "completed")
       assert.strictEqual(done.run, 2)
@@ -147,7 +147,7 @@ describe("is not silent", () => {
   it.effect("a child whose model and tools show life, however long it takes", () =>
     Effect.gen(function*() {
       yield* begins
-      yield* until(isEnded("work"), "50 minutes")
+      yield* until(isEnded("work"), "50 minutes", "1 second")
       assert.deepStrictEqual(yield* silences, [])
       assert.strictEqual((yield* task("work")).run, 1)
     }).pipe(withActors({ goal, work: busyFor(40) })))
@@ -157,7 +157,7 @@ describe("is not silent", () => {
       const host = yield* SimulatedHost
       const root = yield* begins
       yield* host.lose(({ session }: HostEvent) => session !== root)
-      yield* until(isEnded("work"), "50 minutes")
+      yield* until(isEnded("work"), "50 minutes", "1 second")
       assert.strictEqual((yield* task("work")).state, "completed")
       assert.isTrue((yield* silences).every((text) => text.endsWith("looked at it")))
       assert.deepStrictEqual(yield* heard(yield* sessionOf("work")), ["work"])
@@ -167,7 +167,7 @@ describe("is not silent", () => {
     Effect.gen(function*() {
       for (const prompt of ["calls", "waits"]) {
         yield* say(`goal ${prompt}`)
-        yield* until(isEnded(prompt), "50 minutes")
+        yield* until(isEnded(prompt), "50 minutes", "1 second")
         assert.deepStrictEqual(yield* silences, [])
         assert.strictEqual((yield* task(prompt)).state, "completed")
         assert.strictEqual((yield* task(prompt)).run, 1)
@@ -185,7 +185,7 @@ describe("is not silent", () => {
       yield* pass("50 minutes")
       assert.deepStrictEqual(yield* silences, [])
       assert.strictEqual((yield* task("work")).asking, true)
-      yield* until(isEnded("work"), "15 minutes")
+      yield* until(isEnded("work"), "15 minutes", "1 second")
       assert.strictEqual((yield* task("work")).state, "timed_out")
     }).pipe(withActors({
       goal: delegates([{ agent: "general", prompt: "work" }]),
@@ -198,7 +198,7 @@ describe("is not silent", () => {
       yield* pass("29 minutes")
       assert.deepStrictEqual(yield* silences, [])
       assert.include(yield* shown(root), "the host retries: the provider is overloaded")
-      yield* until(isEnded("work"), "2 minutes")
+      yield* until(isEnded("work"), "2 minutes", "1 second")
       const failed = yield* task("work")
       assert.strictEqual(failed.state, "failed")
       assert.strictEqual(failed.run, 1)
@@ -225,7 +225,7 @@ describe("is not silent", () => {
   it.effect("a child whose provider answers again before the limit", () =>
     Effect.gen(function*() {
       yield* begins
-      yield* until(isEnded("work"), "30 minutes")
+      yield* until(isEnded("work"), "30 minutes", "1 second")
       assert.strictEqual((yield* task("work")).state, "completed")
       assert.deepStrictEqual(yield* silences, [])
     }).pipe(withActors({

@@ -201,13 +201,14 @@ export const doing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A,
 /** Lets time pass until the condition holds, and tells how much did; fails at the limit. */
 export const until = Effect.fnUntraced(function*<E, R>(
   condition: Effect.Effect<boolean, E, R>,
-  limit: Duration.Input = "5 minutes"
+  limit: Duration.Input = "5 minutes",
+  step: Duration.Input = "10 millis"
 ) {
   const start = yield* Clock.currentTimeMillis
   while (!(yield* condition)) {
     const passed = (yield* Clock.currentTimeMillis) - start
     assert.isBelow(passed, Duration.toMillis(Duration.fromInputUnsafe(limit)), "the condition did not come to hold")
-    yield* TestClock.adjust(10)
+    yield* TestClock.adjust(step)
   }
   return (yield* Clock.currentTimeMillis) - start
 })
