@@ -15,12 +15,14 @@ import {
   say,
   says,
   sessionOf,
+  start,
   task,
   tasks,
   toasts,
   until,
   use,
   withActors,
+  withWorld,
   works
 } from "./scripts.ts"
 
@@ -141,6 +143,43 @@ describe("a silent child", () => {
       yield* pass("1 minute")
       assert.lengthOf(yield* notices(root), 1)
     }).pipe(withActors({ goal, work: replies(hangs, says("another way", "1 second")) })))
+})
+
+describe("after a restart", () => {
+  /** Looks on for a minute, when a child was at work for a long time and nobody heard of it. */
+  const comesBack = Effect.gen(function*() {
+    const first = yield* start()
+    yield* first.do(begins)
+    yield* first.kill
+    yield* pass(2_401 * second)
+    const next = yield* start()
+    yield* next.do(until(Effect.map(tasks, (all) => all.length > 0)))
+    yield* pass("50 seconds")
+    assert.deepStrictEqual(yield* silences, ["Builder is silent: work: no sign of life for 40 min 1 s; looked at it"])
+    return next
+  })
+
+  it.effect("a child that went on meanwhile is not taken for silent", () =>
+    Effect.gen(function*() {
+      const next = yield* comesBack
+      yield* next.do(until(isEnded("work"), "50 minutes", "1 second"))
+      const { run, state } = yield* next.do(task("work"))
+      assert.deepStrictEqual({ run, state }, { run: 1, state: "completed" })
+      assert.lengthOf(yield* silences, 1)
+    }).pipe(withWorld({ goal, work: busyFor(45) })))
+
+  it.effect("a child that is silent still gets each step after its own wait", () =>
+    Effect.gen(function*() {
+      const next = yield* comesBack
+      yield* pass(240 * second)
+      assert.lengthOf(yield* silences, 1)
+      yield* pass("20 seconds")
+      assert.lengthOf(yield* silences, 2)
+      assert.strictEqual((yield* next.do(task("work"))).run, 1)
+      yield* pass("5 minutes")
+      assert.lengthOf(yield* silences, 3)
+      assert.strictEqual((yield* next.do(task("work"))).run, 2)
+    }).pipe(withWorld({ goal, work: hangs })))
 })
 
 describe("is not silent", () => {
