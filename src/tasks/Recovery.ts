@@ -4,6 +4,7 @@ import {
   Clock,
   Context,
   Effect,
+  Exit,
   FiberSet,
   FileSystem,
   Layer,
@@ -29,7 +30,7 @@ import { newestMessages } from "./Completion.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
-import { readJournal } from "./TaskJournal.ts"
+import { readJournal, TaskJournal } from "./TaskJournal.ts"
 import { type Entry, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
 
@@ -58,6 +59,7 @@ export class Recovery extends Context.Service<Recovery, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const records = yield* TaskJournal
       const store = yield* TaskStore
       const oneAtATime = yield* Semaphore.make(1)
       const background = yield* FiberSet.make()
@@ -80,8 +82,10 @@ export class Recovery extends Context.Service<Recovery, {
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
-        // All of it stands in this instance's own journal by now.
-        yield* fs.remove(journal.path)
+        // Not before all of it stands in this instance's own journal; without one it is kept for the next.
+        const recorded = yield* Effect.exit(records.flushed)
+        if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
+        else if (config.journal === "required") yield* recorded
         return { tasks, missions: contents.missions }
       })
 
@@ -231,6 +235,7 @@ export class Recovery extends Context.Service<Recovery, {
         const busy = new Set((yield* persistently(client.statuses)).keys())
         // An instance that died while it took over a journal leaves the same task in two.
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
+        for (const id of known.keys()) if (yield* life.isLiving(id)) known.delete(id) // it goes on here already
         const tasks = yield* findSessions([...known.values()], sessions)
         yield* stopEnded(tasks, busy)
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")

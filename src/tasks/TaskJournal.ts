@@ -44,6 +44,8 @@ export class TaskJournal extends Context.Service<TaskJournal, {
   readonly record: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
   readonly note: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void>
+  /** Waits until all that was recorded, noted and dropped so far is on disk. */
+  readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
   readonly drop: (kind: Kind, id: string) => Effect.Effect<void>
   /** A task in the journal of another instance, alive or dead. */
@@ -56,6 +58,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
     instance: undefined,
     record: () => Effect.void,
     note: () => Effect.void,
+    flushed: Effect.void,
     drop: () => Effect.void,
     elsewhere: () => Effect.succeedNone,
     isLost: Effect.succeed(false)
@@ -183,18 +186,23 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         Effect.forkScoped
       )
 
+      const flushed = Effect.suspend(() => {
+        // Nobody would write it any more. What still calls, such as a tool that the host cuts off, must not wait for that.
+        if (ended) return Effect.fail(new JournalFailed({ file: lease.journal, why: "this OpenCode is ending" }))
+        const done = Deferred.makeUnsafe<void, JournalFailed>()
+        waiting.push(done)
+        Queue.offerUnsafe(wake, undefined)
+        return Deferred.await(done)
+      })
+
       return TaskJournal.of({
         instance: lease.instance,
         record: (kind, id, value) =>
           Effect.suspend(() => {
-            // Nobody would write it any more. What still calls, such as a tool that the host cuts off, must not wait for that.
-            if (ended) return Effect.fail(new JournalFailed({ file: lease.journal, why: "this OpenCode is ending" }))
-            change(kind, id, value)
-            const done = Deferred.makeUnsafe<void, JournalFailed>()
-            waiting.push(done)
-            Queue.offerUnsafe(wake, undefined)
-            return Deferred.await(done)
+            if (!ended) change(kind, id, value)
+            return flushed
           }),
+        flushed,
         note: (kind, id, value) => Effect.sync(() => change(kind, id, value)),
         drop: (kind, id) => Effect.sync(() => change(kind, id, undefined)),
         elsewhere: Effect.fnUntraced(function*(id) {
