@@ -283,6 +283,93 @@ describe("a task", () => {
     }).pipe(withWorld(one)))
 })
 
+describe("goes on across restarts", () => {
+  it.effect("a task that goes on in the session of an earlier one", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* first.do(until(isTold("work 1")))
+      const session = yield* first.do(sessionOf("work 1"))
+      const { id } = yield* first.do(task("work 1"))
+      yield* first.do(use(root, "delegate_task", delegate({ prompt: "more", resume: id }).args))
+      yield* first.do(until(Effect.map(tasks, (all) => all[1]?.state === "running")))
+      yield* first.killHost
+      const next = yield* start()
+      yield* next.do(until(isTold("more")))
+      const more = yield* next.do(task("more"))
+      assert.strictEqual(more.session, session)
+      assert.strictEqual(more.run, 2)
+      assert.strictEqual((yield* next.do(task("work 1"))).run, 1)
+      yield* next.do(use(root, "delegate_task", delegate({ prompt: "still more", resume: id }).args))
+      yield* next.do(until(isTold("still more")))
+      assert.strictEqual(yield* next.do(sessionOf("still more")), session)
+      assert.strictEqual(yield* sessionCount, 2)
+    }).pipe(withWorld(one)))
+
+  it.effect("a cancelled task: its child is stopped, although its instance died before it had stopped it", () =>
+    Effect.gen(function*() {
+      const first = yield* start({ arm: [(name) => name.startsWith("abort"), "before"] })
+      const root = yield* first.do(working("work 1"))
+      const { id } = yield* first.do(task("work 1"))
+      yield* first.do(Effect.exit(use(root, "cancel_task", { taskId: id })))
+      assert.isTrue(yield* first.gate.isCrashed)
+      yield* first.kill
+      const next = yield* start()
+      yield* next.do(until(allTold))
+      assert.isFalse(yield* next.do(isWorking("work 1")))
+      assert.strictEqual((yield* next.do(task("work 1"))).state, "cancelled")
+      yield* pass("1 minute")
+      assert.lengthOf(yield* next.do(notices(root)), 1)
+    }).pipe(withWorld({ ...one, work: hangs })))
+
+  it.effect(
+    "everything, whatever effect of the recovering instance is its last, before or after it",
+    () =>
+      Effect.gen(function*() {
+        const host = yield* SimulatedHost
+        const disk = yield* MemoryDisk
+        const config = { maxRuns: 3 }
+        let crashes = 0
+        for (const moment of ["before", "after", "torn"] as const) {
+          for (let effect = 1;; effect++) {
+            for (const path of yield* disk.list("/project")) yield* disk.fileSystem.remove(path)
+            const first = yield* start({ config })
+            const root = yield* first.do(say("goal"))
+            yield* first.do(until(isWorking("slow")))
+            yield* first.do(until(isState("quick", "completed")))
+            yield* first.killHost
+            const second = yield* start({ config, arm: [effect, moment] })
+            yield* pass("2 minutes")
+            const crashed = yield* second.gate.isCrashed
+            const where = `${yield* second.gate.diedAt}`
+            yield* second.killHost
+            const third = yield* start({ config })
+            yield* pass("3 minutes")
+            const told = (yield* third.do(notices(root))).join("\n")
+            for (const words of ["quick words", "slow words"]) {
+              assert.lengthOf(told.split(words), 2, `${where}: ${told}`)
+            }
+            assert.isTrue(
+              (yield* third.do(tasks)).every((task) => task.told && task.run <= 3),
+              where
+            )
+            assert.lengthOf((yield* host.sessions).filter(({ parent }) => parent === root), 2, where)
+            yield* third.end
+            for (const { id } of yield* host.sessions) yield* host.direct.delete(id)
+            if (!crashed) break
+            crashes++
+          }
+        }
+        assert.isAbove(crashes, 60)
+      }).pipe(withWorld({
+        goal: delegates([{ prompt: "quick" }, { prompt: "slow" }]),
+        quick: says("quick words", "1 second"),
+        slow: says("slow words", "30 seconds")
+      })),
+    60_000
+  )
+})
+
 /** The text of a journal with changed lines, each with its checksum; an empty one is left out. */
 const rewritten = (path: string, change: (line: string) => string) =>
   Effect.map(fileText(path), (text) =>
@@ -598,6 +685,33 @@ describe("a notice", () => {
     })))
 })
 
+describe("the record", () => {
+  const prompted = () => {
+    let prompts = 0
+    return (name: string) => name.startsWith("prompt") && ++prompts === 2
+  }
+
+  it.effect.each(
+    [
+      ["making of a session", (name: string) => name.startsWith("create"), { state: "launching", ids: [] }],
+      ["order", (name: string) => name.startsWith("prompt"), { state: "launching", ids: ["session", "promptId"] }],
+      ["notice", prompted(), { state: "completed", ids: ["session", "promptId", "result", "notice"] }]
+    ] as const
+  )("is on disk before the %s that follows from it", ([, effect, { ids, state }]) =>
+    Effect.gen(function*() {
+      const first = yield* start({ arm: [effect, "before"] })
+      yield* first.do(say("goal"))
+      yield* doing(first.gate.crashed)
+      const [path] = yield* files(".jsonl")
+      const { tasks } = yield* readJournal(path ?? assert.fail("nothing was recorded"))
+      const task = tasks[0] ?? assert.fail("no task was recorded")
+      assert.strictEqual(task.state, state)
+      const known = (["session", "promptId", "result", "notice"] as const).filter((id) => task[id] !== undefined)
+      assert.deepStrictEqual(known, [...ids])
+      yield* first.kill
+    }).pipe(withWorld(one)))
+})
+
 describe("a mission", () => {
   const restarts = Effect.fnUntraced(function*(life: Life, end: (life: Life) => Effect.Effect<void>) {
     yield* pass("1 second") // what it knows is on disk by then
@@ -903,6 +1017,32 @@ describe("a disk that cannot be written when an instance starts", () => {
         yield* next.do(endedOnce(root, 2, "work 1", stopped))
       }).pipe(withWorld(one))
   )
+
+  it.effect("preferred: what goes on without a record keeps the one it had, and survives the next crash", () =>
+    Effect.gen(function*() {
+      const config = { journal: "preferred", maxRuns: 3 }
+      const disk = yield* MemoryDisk
+      const first = yield* start({ config })
+      const root = yield* first.do(working("work 1"))
+      yield* first.killHost
+      yield* disk.full(true, 300)
+      const second = yield* start({
+        config,
+        arm: [(name) => name.startsWith("remove") && name.includes(".claims."), "after"]
+      })
+      yield* second.do(until(isWorking("work 1")))
+      assert.strictEqual((yield* second.do(task("work 1"))).run, 2)
+      yield* second.do(resume)
+      assert.strictEqual((yield* second.do(task("work 1"))).run, 2)
+      assert.lengthOf(yield* calls(yield* second.do(sessionOf("work 1"))), 2)
+      yield* second.killHost
+      yield* disk.full(false)
+      const third = yield* start({ config })
+      yield* third.do(until(allTold))
+      assert.strictEqual((yield* third.do(task("work 1"))).state, "completed")
+      yield* pass("1 minute")
+      assert.lengthOf(yield* third.do(notices(root)), 1)
+    }).pipe(withWorld(one)))
 
   it.effect("one journal that cannot be read does not keep the others from going on", () =>
     Effect.gen(function*() {

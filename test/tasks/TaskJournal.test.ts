@@ -291,6 +291,22 @@ describe("whatever was recorded", () => {
 })
 
 describe("compaction", () => {
+  it.effect("a thousand tasks with their results and histories take less than ten megabytes", () =>
+    Effect.gen(function*() {
+      const { journal, lease } = yield* start()
+      for (let index = 0; index < 1_000; index++) {
+        const name = `nr${index}`
+        const { promptId: _, session: __, ...queued } = running(name)
+        yield* put(journal, { ...queued, state: "queued", prompt: "p".repeat(2_000) })
+        for (const state of ["launching", "running"] as const) {
+          yield* put(journal, { ...running(name), prompt: "p".repeat(2_000), state })
+        }
+        yield* put(journal, { ...completed(name, "r".repeat(4_000)), prompt: "p".repeat(2_000) })
+      }
+      assert.isBelow(yield* size(lease.journal), 10_000_000)
+      assert.lengthOf((yield* readJournal(lease.journal)).tasks, 1_000)
+    }).pipe(Effect.provide(world())))
+
   const size = Effect.fnUntraced(function*(path: string) {
     return Number((yield* (yield* MemoryDisk).fileSystem.stat(path)).size)
   })
