@@ -24,6 +24,7 @@ import {
 import { drawCall, drawEvent, type Faults, noFaults, type Operation } from "./Faults.ts"
 import type { ModelCall } from "./Script.ts"
 import {
+  type CallGauge,
   type HostSession,
   makeTurns,
   simulatedModel,
@@ -39,6 +40,8 @@ export interface SimulatedHostOptions {
   readonly agents?: ReadonlyArray<HostAgent>
   /** What goes wrong from the start. */
   readonly faults?: Faults
+  /** Told when a model call of a session begins and ends. */
+  readonly gauge?: CallGauge
 }
 
 /** One OpenCode process. */
@@ -167,6 +170,7 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
   const turns = yield* makeTurns<Running>({
     agents,
     script: options.script,
+    gauge: options.gauge,
     publish,
     find: (id) => sessions.get(id)
   })

@@ -38,6 +38,11 @@ export interface SilentDeath {
 /** A Script, which may let a turn die as well. */
 export type SimulatedScript = (request: ModelRequest) => Effect.Effect<ModelReply | SilentDeath>
 
+export interface CallGauge {
+  readonly begin: (session: Session) => void
+  readonly end: (session: Session) => void
+}
+
 export interface ToolCall {
   readonly name: string
   readonly status: "running" | "completed" | "error"
@@ -86,6 +91,7 @@ const isRetried = (status: number) => status === 429 || status >= 500
 export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   readonly agents: ReadonlyArray<HostAgent>
   readonly script: SimulatedScript
+  readonly gauge: CallGauge | undefined
   readonly publish: (process: Process, event: HostEvent) => Effect.Effect<void>
   readonly find: (session: SessionId) => HostSession<Process> | undefined
 }) {
@@ -221,9 +227,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       }, messages)
       const call: (typeof calls)[number] = { request, outcome: "open", session: session.info.id }
       calls.push(call)
+      host.gauge?.begin(session.info)
       const reply = yield* host.script(request).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
+            host.gauge?.end(session.info)
             call.outcome = Exit.isSuccess(exit) ? "answered" : "hung up"
           })
         )

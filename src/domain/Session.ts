@@ -145,9 +145,16 @@ export const randomText = (length: number, random: () => number): string =>
   Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")
 
 /** Marks a prompt of the orchestrator's own, so that nobody takes it for the user's word. */
-export const ownPrompt = <Kind extends "task" | "notice" | "continue" | "command">(kind: Kind) => ({
+export const ownPrompt = <Kind extends "task" | "nudge" | "notice" | "continue" | "command">(kind: Kind) => ({
   orchestrator: kind
 })
+
+/** Whether a message is a prompt that starts a run of a task. */
+export const startsRun = (message: Message): boolean =>
+  message.role === "user"
+  && message.parts.some((part) =>
+    part.type === "text" && part.metadata["orchestrator"] === ownPrompt("task").orchestrator
+  )
 
 /** Whether the metadata of a text part carries that mark. */
 export const isOwnPrompt = (metadata: unknown): boolean =>

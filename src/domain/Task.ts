@@ -219,11 +219,12 @@ export const headline = (task: Task & { readonly state: EndState }, now: number)
 export const outcome = (task: Task): string =>
   task.state === "completed" ? (task.result?.trim() || "(no output)") : (task.reason ?? "No reason was recorded.")
 
-/** Tells a parent whose turn was cut off which tasks of its own it need not delegate again; nothing when there are none. */
-export const goingOn = (tasks: ReadonlyArray<Task>): ReadonlyArray<string> =>
-  tasks.length === 0
-    ? []
-    : [
-      "You need not delegate these tasks again, and will be told of their ends:",
-      ...tasks.map((task) => `- ${task.id} (${task.agent}): ${task.description}`)
-    ]
+/** Tells a parent whose turn was cut off which of its tasks it need not delegate again; nothing when there are none. */
+export const goingOn = (tasks: ReadonlyArray<Task>): ReadonlyArray<string> => {
+  // A waiting call that was cut off took its task with it.
+  const coming = tasks.filter((task) => isOpen(task) && (task.background || !isSettled(task)))
+  return coming.length === 0 ? [] : [
+    "You need not delegate these tasks again, and will be told of their ends:",
+    ...coming.map((task) => `- ${task.id} (${task.agent}): ${task.description}`)
+  ]
+}

@@ -54,12 +54,22 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("Sess
 export type HostError = HostUnavailable | HostRefused | MalformedAnswer
 export type SessionError = HostError | SessionNotFound
 
-/** Tries again while the host does not answer at all. For operations that may safely happen twice. */
+/**
+ * Tries again: while the host does not answer at all, for as long as that lasts; when it fails inside (5xx), or answers
+ * what cannot be read, a few times. For operations that may safely happen twice.
+ */
 export const untilHostAnswers = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.retry(effect, {
-    schedule: Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]),
-    while: (error) => Schema.is(HostUnavailable)(error)
-  })
+  effect.pipe(
+    Effect.retry({
+      schedule: Schedule.exponential("200 millis"),
+      times: 5,
+      while: (error) => (Schema.is(HostRefused)(error) && error.status >= 500) || Schema.is(MalformedAnswer)(error)
+    }),
+    Effect.retry({
+      schedule: Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]),
+      while: (error) => Schema.is(HostUnavailable)(error)
+    })
+  )
 
 export interface NewSession {
   readonly title: string

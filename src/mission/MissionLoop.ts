@@ -87,6 +87,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           missions.delete(root)
           since.delete(root)
           seenAt.delete(root)
+          cutOff.delete(root)
           return journal.drop("mission", root)
         })
 
@@ -148,10 +149,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             yield* apply(root, { type: "ended", state: "complete" })
             return yield* notifier.show(presets.missionComplete(now - mission.startedAt))
           case "halt":
-            yield* apply(root, { type: "ended", state: "halted" })
-            return yield* notifier.show(presets.missionHalted(
-              `The Commander was told to go on ${config.continuations} times and did nothing.`
-            ))
+            return yield* halt(root)
           case "continue":
             yield* apply(root, { type: "continued" })
             yield* instruct(root, continueInstruction)
@@ -188,17 +186,54 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           { onlyIfMissing: true }
         ))
 
-      /** Finds what an event that was lost would have told. */
+      /** Since when a mission's root session is idle in the middle of a turn. */
+      const cutOff = new Map<SessionId, number>()
+
+      /** Finds what an event that was lost would have told, and turns that ended without one. */
       const look = Effect.fnUntraced(function*(root: SessionId) {
-        const last = (yield* client.messages(root, 1)).at(-1)
+        const newest = yield* client.messages(root, newestMessages)
+        const last = newest.at(-1)
         const failed = last?.role === "assistant" && last.id > (since.get(root) ?? "") ? last.error : undefined
-        if (failed === undefined) yield* beginReview(root)
-        else yield* turnFailed(root, failed)
+        if (failed !== undefined) return yield* turnFailed(root, failed)
+        if (lastAnswer(newest, since.get(root)) !== undefined) {
+          cutOff.delete(root)
+          return yield* beginReview(root)
+        }
+        // The host may be about to begin the turn; a turn that it has begun and that does not run has died with it.
+        const now = yield* Clock.currentTimeMillis
+        const from = cutOff.get(root) ?? now
+        const patience = last?.role === "assistant" ? config.stabilityWait : config.startTimeout
+        if (now - from < Duration.toMillis(patience)) return void cutOff.set(root, from)
+        cutOff.delete(root)
+        const mission = missions.get(root)
+        if (mission === undefined) return
+        if (mission.continuations >= config.continuations) return yield* halt(root)
+        yield* apply(root, { type: "continued" })
+        yield* revive(mission, newest)
       }, (looking, root) =>
         looking.pipe(
           Effect.catchTag("SessionNotFound", () => forget(root)),
           Effect.catchCause((cause) => Effect.logDebug("a mission could not be looked at", cause))
         ))
+
+      const halt = Effect.fnUntraced(function*(root: SessionId) {
+        yield* apply(root, { type: "ended", state: "halted" })
+        yield* notifier.show(presets.missionHalted(
+          `The Commander was told to go on ${config.continuations} times and did nothing.`
+        ))
+      })
+
+      /** Goes on with a mission whose turn was cut off, by what can be seen of it. */
+      const revive = Effect.fnUntraced(function*({ goal, root }: Mission.Mission, newest: ReadonlyArray<Message>) {
+        // The host had said yes to the user's word, and ended before it had stored it, or all of it.
+        const isEmpty = newest.every((message) => message.role === "user" && messageText(message) === "")
+        if (isEmpty) return yield* instruct(root, goal)
+        const tasks = (yield* store.all).filter((task) => task.mission === root)
+        // The notice of its tasks wakes the Commander as well.
+        if (tasks.some(isUntold) && tasks.every(isSettled)) return
+        const own = tasks.filter((task) => task.parent === root)
+        yield* instruct(root, [interruptedInstruction, ...goingOn(own)].join("\n"))
+      })
 
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
@@ -229,6 +264,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         }
         const root = mission.root
         yield* touch(root)
+        cutOff.delete(root)
         switch (event.type) {
           case "idle":
             return yield* beginReview(root)
@@ -255,18 +291,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* touch(root)
         if ((yield* client.statuses).has(root)) return
         const newest = yield* client.messages(root, newestMessages)
-        // The host had said yes to the user's word, and ended before it had stored it, or all of it.
-        const isEmpty = newest.every((message) => message.role === "user" && messageText(message) === "")
-        if (isEmpty) return yield* instruct(root, mission.goal)
         if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)
         // The earlier instance ended before it had recorded what the user, or the provider, had done to the turn.
         const last = newest.at(-1)
         if (last?.role === "assistant" && last.error !== undefined) return yield* turnFailed(root, last.error)
-        const tasks = (yield* store.all).filter((task) => task.mission === root)
-        // The notice of its tasks wakes the Commander as well.
-        if (tasks.some(isUntold) && tasks.every(isSettled)) return
-        const own = tasks.filter((task) => task.parent === root && isOpen(task))
-        yield* instruct(root, [interruptedInstruction, ...goingOn(own)].join("\n"))
+        yield* revive(mission, newest)
       }, (waking, root) =>
         untilHostAnswers(waking).pipe(
           Effect.catchTag("SessionNotFound", () => forget(root)),

@@ -69,6 +69,14 @@ export class Completion extends Context.Service<Completion, {
           if (mailbox !== undefined) Queue.offerUnsafe(mailbox, signal)
         })
 
+      /** Nothing runs in the session, and nothing has come to it since `newest`. Not if the host does not say so. */
+      const isStill = (session: SessionId, newest: MessageId | undefined) =>
+        Effect.gen(function*() {
+          if ((yield* client.statuses).has(session)) return false
+          const last = (yield* client.messages(session, 1)).at(-1)
+          return last?.id === newest && !(last?.role === "assistant" && last.completed && last.finish !== "tool-calls")
+        }).pipe(Effect.orElseSucceed(() => false))
+
       const listen = Effect.fnUntraced(function*(
         session: SessionId,
         mailbox: Queue.Queue<Signal>,
@@ -99,7 +107,7 @@ export class Completion extends Context.Service<Completion, {
             if (patient && now - quietSince < Duration.toMillis(config.stabilityWait)) continue
           }
           const turn = yield* client.messages(session, newestMessages).pipe(
-            Effect.map((messages) => readTurn(messages, prompt)),
+            Effect.map((messages) => ({ ...readTurn(messages, prompt), newest: messages.at(-1)?.id })),
             Effect.catchTag("SessionNotFound", () => Effect.succeed({ state: "gone" } as const)),
             // A host that does not answer settles nothing: the next event or poll looks again.
             Effect.orElseSucceed(() => ({ state: "unknown" }) as const)
@@ -123,7 +131,10 @@ export class Completion extends Context.Service<Completion, {
           if (news.type !== "absent" || quietSince === undefined) continue
           const started = turn.state === "unfinished"
           const patience = started ? config.stabilityWait : config.startTimeout
-          if (now - quietSince >= Duration.toMillis(patience)) return { type: "stalled", started }
+          if (now - quietSince < Duration.toMillis(patience)) continue
+          // What was read may be old by the time it is here, and a turn may have begun meanwhile.
+          if (yield* isStill(session, turn.newest)) return { type: "stalled", started }
+          quietSince = undefined
         }
       })
 

@@ -18,6 +18,10 @@ export interface SlotRequest {
 export interface Slot {
   /** Gives the slot up for as long as `effect` runs, and takes it again, waiting in line first. */
   readonly parkedWhile: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Waits until it is held again, when what it was parked for was cut off. */
+  readonly regained: Effect.Effect<void>
+  /** False while it is parked, and while it waits in line to be held again. */
+  readonly isHeld: Effect.Effect<boolean>
 }
 
 export class Concurrency extends Context.Service<Concurrency, {
@@ -116,6 +120,10 @@ export class Concurrency extends Context.Service<Concurrency, {
             return retaking
           })
           return {
+            isHeld: Effect.sync(() => state === "held"),
+            regained: Effect.suspend(() =>
+              state === "free" && parked === 0 ? Effect.asVoid(Effect.flatMap(retake, Fiber.await)) : Effect.void
+            ),
             parkedWhile: (effect) =>
               Effect.uninterruptibleMask((restore) =>
                 Effect.gen(function*() {

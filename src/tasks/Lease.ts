@@ -36,9 +36,8 @@ export class Lease extends Context.Service<Lease, {
   /** Shows to others that the journal has an owner. Taken before the journal is begun; given back with the scope. */
   readonly take: Effect.Effect<void, PlatformError.PlatformError>
   /**
-   * Makes the journals of dead instances this one's own, until they are removed: one that could not be taken over is given
-   * again. Each is given to one instance only. Those of another machine only when `foreign`: they may have come with the
-   * repository, and what they order must not start by itself.
+   * Makes the journals of dead instances this one's own. Each is given to one instance only. Those of another machine
+   * only when `foreign`: they may have come with the repository, and what they order must not start by itself.
    * `undecided` when an instance of another machine may be dead, and only time can tell: ask again.
    */
   readonly claim: (
@@ -46,7 +45,7 @@ export class Lease extends Context.Service<Lease, {
   ) => Effect.Effect<{ readonly claimed: ReadonlyArray<Journal>; readonly undecided: boolean }>
   /** The journals that `claim` might give, without claiming them. */
   readonly abandoned: Effect.Effect<ReadonlyArray<Journal>>
-  /** The journals of all other instances, claimed ones too, to read only. */
+  /** The journals of all other instances, to read only. */
   readonly others: Effect.Effect<ReadonlyArray<Journal>>
 }>()("orchestrator/tasks/Lease") {
   static readonly layer = Layer.effect(
@@ -106,22 +105,28 @@ export class Lease extends Context.Service<Lease, {
         return names.flatMap((name): ReadonlyArray<Journal> => {
           const match = journalName.exec(name)
           const holder = match?.groups?.["owner"]
-          if (holder === undefined || name === `${instance}.jsonl`) return []
+          if (holder === undefined || holder === instance) return []
           const origin = match?.groups?.["origin"] ?? holder
           const foreign = !origin.startsWith(`${owner.machine}-`) || !holder.startsWith(`${owner.machine}-`)
           return [{ path: path.join(folder, name), owner: holder, instance: origin, foreign }]
         })
       })
 
+      /** A lease of a dead instance that had not begun a journal says nothing. */
+      const sweep = Effect.gen(function*() {
+        const owners = new Set((yield* list).map(({ owner }) => owner))
+        for (const name of yield* fs.readDirectory(folder)) {
+          const holder = /^([a-z0-9]+-[a-z0-9]+)\.lease$/.exec(name)?.[1]
+          if (holder === undefined || holder === instance || owners.has(holder)) continue
+          if (yield* isDead(holder)) yield* fs.remove(path.join(folder, name), { force: true })
+        }
+      }).pipe(Effect.ignore) // it does no harm, and the next claim sweeps again
+
       const claim = Effect.fnUntraced(function*(foreign: boolean) {
         let undecided = false
         const claimed: Array<Journal> = []
         for (const found of yield* list) {
           if (found.foreign && !foreign) continue
-          if (found.owner === instance) {
-            claimed.push(found) // it could not be taken over at the first time
-            continue
-          }
           const dead = yield* isDead(found.owner)
           if (dead === undefined) undecided = true
           if (dead !== true) continue
@@ -129,14 +134,19 @@ export class Lease extends Context.Service<Lease, {
           // Its owner is looked up by the name of the file: this instance must have a lease before the name says so.
           const won = yield* Effect.andThen(beat === 0 ? take : Effect.void, fs.rename(found.path, mine)).pipe(
             Effect.as(true),
-            Effect.orElseSucceed(() => false) // another instance was faster, or the folder cannot be written
+            Effect.orElseSucceed(() => false)
           )
-          if (!won) continue
+          if (!won) {
+            // Another instance was faster, or the disk cannot be written now.
+            if (yield* Effect.orElseSucceed(fs.exists(found.path), () => true)) undecided = true
+            continue
+          }
           watched.delete(found.owner)
           yield* Effect.ignore(fs.remove(leaseOf(found.owner), { force: true })) // a lease without a journal says nothing
           yield* Effect.ignore(fs.remove(`${found.path}.new`, { force: true })) // of a compaction that was cut off
           claimed.push({ ...found, owner: instance, path: mine })
         }
+        yield* sweep
         return { claimed, undecided }
       })
 
@@ -149,9 +159,7 @@ export class Lease extends Context.Service<Lease, {
 
       const abandoned = Effect.flatMap(
         list,
-        Effect.filter(({ owner }) =>
-          owner === instance ? Effect.succeed(true) : Effect.map(isDead(owner), (dead) => dead !== false)
-        )
+        Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead !== false))
       )
 
       return Lease.of({ instance, folder, journal, take, claim, abandoned, others: list })

@@ -10,6 +10,7 @@ import {
   Option,
   Schedule,
   Schema,
+  type Scope,
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
@@ -30,8 +31,10 @@ export class Notices extends Context.Service<Notices, {
   readonly delivered: (parent: SessionId) => Effect.Effect<void>
   /** Considers no parent while `effect` runs, and then each that came up meanwhile. */
   readonly heldWhile: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** After a restart: finds which of its ended tasks the parent knows of, by what can be read in its session. */
-  readonly reconcile: (parent: SessionId) => Effect.Effect<void, SessionError>
+  /** Tasks of an earlier instance, which may have told of them: found out, by what can be read, before they are told again. */
+  readonly doubt: (tasks: ReadonlyArray<Task>) => Effect.Effect<void>
+  /** Until the scope closes, nothing is told to the session by `consider` before `ready` has ended: it would start a turn. */
+  readonly await: (session: SessionId, ready: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /** Runs `effect` while no notice is being sent to the session. */
   readonly quietly: <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Notices to the session are stored without starting a turn, until `wake`. */
@@ -53,6 +56,8 @@ export class Notices extends Context.Service<Notices, {
       const locks = new Map<SessionId, { readonly lock: Semaphore.Semaphore; users: number }>()
       const tellers = yield* FiberMap.make<SessionId>()
       const deliveries = yield* FiberSet.make()
+      const doubts = new Set<TaskId>()
+      const ready = new Map<SessionId, Effect.Effect<void>>()
       /** Tasks whose outcome a call is returning to their parent. */
       const answering = new Map<TaskId, SessionId>()
 
@@ -89,18 +94,14 @@ export class Notices extends Context.Service<Notices, {
         yield* FiberSet.run(deliveries, Effect.delay(delivered(task.parent), deliveryWait))
       })
 
-      const reconcile = Effect.fnUntraced(function*(parent: SessionId) {
-        const untold = (yield* store.all).filter((task) => task.parent === parent && isUntold(task))
-        if (untold.length === 0) return
-        const messages = yield* client.messages(parent, reconciledMessages)
-        yield* consider(parent)
-        for (const task of untold) {
-          const arrived = messages.some((message) => tellsOf(message, task))
-            || (task.notice !== undefined && (yield* client.hasMessage(parent, task.notice)))
-          if (arrived) yield* told([task.id])
-          // The call that waited for it was cut off with the turn it belonged to.
-          else yield* Effect.ignore(store.apply(task.id, { type: "detached" })) // untold, so it is at hand
-        }
+      /** Counts as told what the parent's session shows it was told of by an earlier instance. */
+      const resolveDoubts = Effect.fnUntraced(function*(parent: SessionId) {
+        const doubted = (yield* tasksOf(parent)).filter((task) => isUntold(task) && doubts.has(task.id))
+        if (doubted.length === 0) return
+        const messages = yield* client.messages(parent, doubtedMessages)
+        const known = doubted.filter((task) => messages.some((message) => tellsOf(message, task)))
+        yield* told(known.map(({ id }) => id))
+        for (const { id } of doubted) doubts.delete(id)
       })
 
       const forget = Effect.fnUntraced(function*(parent: SessionId) {
@@ -123,6 +124,7 @@ export class Notices extends Context.Service<Notices, {
       /** Records the message id with every task it tells of, sends it, records that it was sent. */
       const send = Effect.fnUntraced(function*(parent: SessionId) {
         if (!(yield* hasUntold(parent))) return
+        yield* resolveDoubts(parent)
         const target = yield* client.get(parent)
         const untold = (yield* tasksOf(parent)).filter(isUntold) // the parent may have read some meanwhile
         if (untold.length === 0) return
@@ -183,7 +185,7 @@ export class Notices extends Context.Service<Notices, {
           const due = yield* wait(parent)
           if (due === undefined) return
           if (due > 0) yield* Effect.sleep(due)
-          else yield* flush(parent)
+          else yield* Effect.andThen(ready.get(parent) ?? Effect.void, flush(parent))
         }
       }, (telling, parent) =>
         telling.pipe(
@@ -223,7 +225,15 @@ export class Notices extends Context.Service<Notices, {
         flush,
         answered,
         delivered,
-        reconcile,
+        doubt: (tasks) =>
+          Effect.sync(() => {
+            for (const { id } of tasks) doubts.add(id)
+          }),
+        await: (session, until) =>
+          Effect.acquireRelease(
+            Effect.sync(() => ready.set(session, until)),
+            () => Effect.sync(() => ready.delete(session))
+          ),
         quietly,
         hush: (session) => Effect.sync(() => void hushed.add(session)),
         wake: (session) => Effect.sync(() => void hushed.delete(session)),
@@ -237,7 +247,7 @@ export class Notices extends Context.Service<Notices, {
 const deliveryWait = "2 seconds"
 
 /** How many of a parent's newest messages show what it knows of tasks that ended shortly before a crash. */
-const reconciledMessages = 100
+const doubtedMessages = 100
 
 const NoticeMetadata = Schema.Struct({ orchestrator: Schema.Literal("notice"), tasks: Schema.Array(Schema.String) })
 

@@ -15,18 +15,11 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { messageText, readTurn, type Session, SessionId } from "../domain/Session.ts"
-import { isOpen, isSettled, isUntold, type Task, TaskId } from "../domain/Task.ts"
+import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
+import { isOpen, isSettled, type Task, TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import {
-  HostRefused,
-  MalformedAnswer,
-  SessionClient,
-  type SessionError,
-  untilHostAnswers
-} from "../host/SessionClient.ts"
+import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
-import { newestMessages } from "./Completion.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
@@ -73,7 +66,7 @@ export class Recovery extends Context.Service<Recovery, {
           const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
           yield* fs.rename(journal.path, aside)
           yield* notifier.show(presets.journalUnknown(aside))
-          return { tasks: [], missions: [] }
+          return { instance: journal.instance, tasks: [], missions: [] }
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
@@ -86,7 +79,7 @@ export class Recovery extends Context.Service<Recovery, {
         const recorded = yield* Effect.exit(records.flushed)
         if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
         else if (config.journal === "required") yield* recorded
-        return { tasks, missions: contents.missions }
+        return { instance: journal.instance, tasks, missions: contents.missions }
       })
 
       /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
@@ -96,10 +89,10 @@ export class Recovery extends Context.Service<Recovery, {
           const mark = readMark(session)
           if (mark === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
-          const messages = yield* persistently(client.messages(session.id, adoptedMessages))
+          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
           const order = messages.find((message) => message.role === "user")
           if (order === undefined) {
-            yield* persistently(client.delete(session.id))
+            yield* untilHostAnswers(client.delete(session.id))
             continue
           }
           const now = yield* Clock.currentTimeMillis
@@ -131,39 +124,53 @@ export class Recovery extends Context.Service<Recovery, {
 
       // ---- going on ---------------------------------------------------------------------------------------------
 
+      /** Runs that were begun while the journal could not be written show in the session alone. */
+      const catchUp = Effect.fnUntraced(function*(task: Task, prompts: ReadonlyArray<MessageId>) {
+        for (let run = task.run + 1; run <= prompts.length; run++) {
+          const promptId = prompts[run - 1]
+          if (promptId === undefined) break
+          yield* Effect.ignore(store.apply(task.id, { type: "resumed", run, promptId })) // it is known to be at hand
+        }
+        return yield* Effect.orElseSucceed(store.get(task.id), () => task)
+      })
+
       /** What is to be done about a task, by what can be seen of its child. One that has ended is settled here. */
       const examine = Effect.fnUntraced(function*(
         task: Task,
         busy: ReadonlySet<SessionId>
       ): Effect.fn.Return<Entry | "settled"> {
-        const fail = (reason: string) =>
-          Effect.as(life.settle(task.id, task.run, { state: "failed", reason }), "settled" as const)
+        const fail = (run: number, reason: string) =>
+          Effect.as(life.settle(task.id, run, { state: "failed", reason }), "settled" as const)
         const { promptId, session } = task
         if (session === undefined || promptId === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
-          const messages = yield* client.messages(session, newestMessages)
+          const messages = yield* client.messages(session, examinedMessages)
           if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
           yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
+          const { interrupted, run } = yield* catchUp(task, messages.filter(startsRun).map(({ id }) => id))
           if (busy.has(session)) return "attend"
           const turn = readTurn(messages, promptId)
-          if (turn.state === "failed" && task.interrupted !== true) return "attend"
+          if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {
-            if (task.run < config.maxRuns) return "resume"
-            return yield* fail(`OpenCode was stopped during its run ${task.run}, which was the last it may have.`)
+            if (run < config.maxRuns) return "resume"
+            return yield* fail(run, `OpenCode was stopped during its run ${run}, which was the last it may have.`)
           }
           const isWaiting = (yield* store.all).some((other) => other.parent === session && isOpen(other))
           if (isWaiting) return "attend"
-          yield* life.settle(task.id, task.run, { state: "completed", result: turn.text })
+          yield* life.settle(task.id, run, { state: "completed", result: turn.text })
           return "settled"
         })
-        return yield* persistently(look).pipe(
-          Effect.catchTag("SessionNotFound", () => fail("Its session was deleted while OpenCode was stopped.")),
-          Effect.catch((error) => fail(`Its session could not be read after a restart: ${error.message}`))
+        return yield* untilHostAnswers(look).pipe(
+          Effect.catchTag(
+            "SessionNotFound",
+            () => fail(task.run, "Its session was deleted while OpenCode was stopped.")
+          ),
+          Effect.catch((error) => fail(task.run, `Its session could not be read after a restart: ${error.message}`))
         )
       })
 
       const begin = Effect.fnUntraced(function*(task: Task, entry: Entry) {
-        yield* persistently(orders.restore(task)).pipe(
+        yield* untilHostAnswers(orders.restore(task)).pipe(
           Effect.flatMap((accepted) => life.begin(accepted, entry)),
           Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
         )
@@ -171,20 +178,17 @@ export class Recovery extends Context.Service<Recovery, {
 
       /** Ends first, then those that go on in their sessions, then launches. */
       const goOn = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
-        const open = tasks.filter((task) => !isSettled(task))
+        const left = tasks.filter(isOpen)
         // Whatever call waited for one of them ended with its instance.
-        for (const { id } of open) yield* Effect.ignore(store.apply(id, { type: "detached" })) // they are known to be at hand
+        for (const { id } of left) yield* Effect.ignore(store.apply(id, { type: "detached" })) // they are known to be at hand
+        yield* notices.doubt(left)
+        const open = left.filter((task) => !isSettled(task))
         const found = yield* Effect.forEach(
           open,
           (task) => Effect.map(examine(task, busy), (entry) => ({ task, entry })),
           { concurrency: requestsAtOnce }
         )
-        const parents = new Set((yield* store.all).filter(isUntold).map(({ parent }) => parent))
-        yield* Effect.forEach(parents, (parent) =>
-          persistently(notices.reconcile(parent)).pipe(
-            Effect.catchTag("SessionNotFound", () => notices.forget(parent)),
-            Effect.catch((error) => Effect.logWarning(`what ${parent} knows could not be read`, error)) // it may be told twice
-          ), { concurrency: requestsAtOnce, discard: true })
+        for (const parent of new Set(left.map(({ parent }) => parent))) yield* notices.consider(parent)
         const isLaunch = ({ entry }: (typeof found)[number]) => entry === "launch"
         for (const { entry, task } of [...found.filter((one) => !isLaunch(one)), ...found.filter(isLaunch)]) {
           if (entry === "settled") continue
@@ -223,16 +227,24 @@ export class Recovery extends Context.Service<Recovery, {
           { concurrency: "unbounded", discard: true }
         )
 
-      const recover = Effect.fnUntraced(function*(journals: ReadonlyArray<Journal>) {
-        const left = yield* Effect.forEach(journals, (journal) =>
-          takeOver(journal).pipe(
-            // It stays claimed, and the next /resume, or the next instance, tries again.
-            Effect.catch((error) =>
-              Effect.as(Effect.logError(`${journal.path} could not be taken over`, error), { tasks: [], missions: [] })
-            )
-          ))
-        const sessions = yield* persistently(client.sessions)
-        const busy = new Set((yield* persistently(client.statuses)).keys())
+      /** Claimed, and not in this instance's journal yet. */
+      let pending: ReadonlyArray<Journal> = []
+
+      const recover = Effect.gen(function*() {
+        const left: Array<Effect.Success<ReturnType<typeof takeOver>>> = []
+        for (const journal of pending) {
+          const taken = yield* Effect.exit(takeOver(journal))
+          if (Exit.isFailure(taken)) {
+            // A disk that cannot be written, as a rule: the next pass tries again.
+            yield* Effect.logWarning(`the journal ${journal.path} could not be taken over yet`, taken.cause)
+            continue
+          }
+          pending = pending.filter((other) => other !== journal)
+          left.push(taken.value)
+        }
+        if (left.length === 0) return undefined
+        const sessions = yield* inTheEnd(client.sessions)
+        const busy = new Set((yield* inTheEnd(client.statuses)).keys())
         // An instance that died while it took over a journal leaves the same task in two.
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
         for (const id of known.keys()) if (yield* life.isLiving(id)) known.delete(id) // it goes on here already
@@ -241,7 +253,7 @@ export class Recovery extends Context.Service<Recovery, {
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const entries = yield* goOn(tasks, busy)
-          const adopted = yield* adoptable(sessions, new Set(journals.map(({ instance }) => instance)))
+          const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
           const others = yield* goOn(adopted, busy)
           // Before any notice: one to a Commander that the user aborted must not wake it.
           for (const { root } of roots) yield* missions.wake(root)
@@ -253,18 +265,16 @@ export class Recovery extends Context.Service<Recovery, {
       /** One pass: claims and recovers. Says what was found, if anything. */
       const pass = Effect.fnUntraced(function*(foreign: boolean) {
         const { claimed, undecided } = yield* lease.claim(foreign)
-        const found = claimed.length === 0 ? undefined : yield* recover(claimed)
+        pending = [...pending, ...claimed]
+        const found = yield* recover
         if (found !== undefined) yield* notifier.show(presets.recovered(found))
-        return { found, undecided }
+        return { found, undecided: undecided || pending.length > 0 }
       })
 
-      /** Looks again while an instance may be dead and only time can tell. */
+      /** Looks again while a journal may be there to be taken, and only time can tell. */
       const passes = (foreign: boolean) =>
         oneAtATime.withPermit(pass(foreign)).pipe(
-          Effect.repeat({
-            while: ({ undecided }) => undecided,
-            schedule: Schedule.spaced("10 seconds").pipe(Schedule.upTo({ times: 7 }))
-          }),
+          Effect.repeat({ while: ({ undecided }) => undecided, schedule: Schedule.spaced("10 seconds") }),
           Effect.catchCause((cause) =>
             Effect.andThen(
               Effect.logError("the recovery broke off", cause),
@@ -289,8 +299,8 @@ export class Recovery extends Context.Service<Recovery, {
 
       const atStart = Effect.gen(function*() {
         if (config.recovery === "off") return
-        if (config.recovery === "auto") yield* passes(false)
-        const left = yield* unfinished
+        if (config.recovery === "auto") yield* FiberSet.run(background, passes(false))
+        const left = (yield* unfinished).filter(({ foreign }) => foreign || config.recovery === "ask")
         if (left.length > 0) yield* notifier.show(presets.recoverable(left.every(({ foreign }) => foreign)))
       })
 
@@ -299,11 +309,9 @@ export class Recovery extends Context.Service<Recovery, {
         resume: Effect.gen(function*() {
           const { found, undecided } = yield* oneAtATime.withPermit(pass(true))
           if (undecided) yield* FiberSet.run(background, passes(true))
-          const isLeft = (yield* unfinished).length > 0
           return [
-            ...(found === undefined && isLeft ? [] : [found ?? "Nothing was left unfinished."]),
-            ...(undecided ? ["Another machine may still work on some; that is known in a minute."] : []),
-            ...(isLeft && !undecided ? [notTakenOver] : [])
+            ...(found === undefined && undecided ? [] : [found ?? "Nothing was left unfinished."]),
+            ...(undecided ? [notYet] : [])
           ].join(" ")
         }).pipe(
           Effect.catchCause((cause) =>
@@ -315,9 +323,8 @@ export class Recovery extends Context.Service<Recovery, {
   )
 }
 
-const notTakenOver =
-  "What was left cannot be taken over, because the files in .opencode/orchestrator cannot be read or written. "
-  + "Ask the user to mend that, and to type /resume again."
+const notYet = "Some tasks cannot be taken over yet: another machine may still work on them, or the files in "
+  + ".opencode/orchestrator cannot be read or written. That is tried again until they can."
 
 /** What a child carries to be recognised by. */
 const Mark = Schema.Struct({
@@ -336,14 +343,12 @@ const readMark = (session: Session) =>
 
 const requestsAtOnce = 8
 
-/** Tries again whatever the host says, for a while: what is given up here is lost work. */
-const persistently = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  untilHostAnswers(effect).pipe(
-    Effect.retry({
-      schedule: Schedule.exponential("250 millis").pipe(Schedule.upTo({ times: 8 })),
-      while: (error) => Schema.is(HostRefused)(error) || Schema.is(MalformedAnswer)(error)
-    })
-  )
+/** What nothing can go on without. */
+const inTheEnd = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.retry(effect, Schedule.min([Schedule.exponential("250 millis"), Schedule.spaced("10 seconds")]))
+
+/** So many of a child's newest messages show what became of its runs. */
+const examinedMessages = 100
 
 /** A child's first message is its order; a long session shows its newest messages only. */
 const adoptedMessages = 1_000

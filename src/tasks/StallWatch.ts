@@ -6,6 +6,7 @@ import { formatDuration, isSettled, type Task, type TaskId } from "../domain/Tas
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import type { Slot } from "./Concurrency.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 export type Silence =
@@ -16,7 +17,7 @@ export type Silence =
 
 export class StallWatch extends Context.Service<StallWatch, {
   /** Waits until a running task has been silent for three times `stallAfter`, or the host has retried for `retryLimit`. */
-  readonly silence: (id: TaskId) => Effect.Effect<Silence>
+  readonly silence: (id: TaskId, slot: Slot) => Effect.Effect<Silence>
 }>()("orchestrator/tasks/StallWatch") {
   static readonly layer = Layer.effect(
     StallWatch,
@@ -28,9 +29,9 @@ export class StallWatch extends Context.Service<StallWatch, {
       const store = yield* TaskStore
       const patience = Duration.toMillis(config.stallAfter)
 
-      /** A child that waits for tasks of its own, or for a person, is not stalled: they have limits of their own. */
-      const isWaiting = Effect.fnUntraced(function*(task: Task) {
-        if (task.waiting || task.asking === true) return true
+      /** A child that waits for tasks of its own, for a slot, or for a person is not stalled: they have limits of their own. */
+      const isWaiting = Effect.fnUntraced(function*(task: Task, slot: Slot) {
+        if (task.asking === true || !(yield* slot.isHeld)) return true
         return (yield* store.all).some((other) => other.parent === task.session && !isSettled(other))
       })
 
@@ -46,7 +47,7 @@ export class StallWatch extends Context.Service<StallWatch, {
           Effect.orElseSucceed(() => undefined)
         )
 
-      const silence = Effect.fnUntraced(function*(id: TaskId): Effect.fn.Return<Silence> {
+      const silence = Effect.fnUntraced(function*(id: TaskId, slot: Slot): Effect.fn.Return<Silence> {
         let since = 0
         let step = 0
         let steppedAt = 0
@@ -62,7 +63,7 @@ export class StallWatch extends Context.Service<StallWatch, {
               message: `OpenCode retried for ${formatDuration(retried)}: ${task.retrying.message}`
             }
           }
-          const alive = task.retrying !== undefined || (yield* isWaiting(task)) ? now : task.activityAt
+          const alive = task.retrying !== undefined || (yield* isWaiting(task, slot)) ? now : task.activityAt
           if (alive > since) {
             since = alive
             step = 0
@@ -93,7 +94,7 @@ export class StallWatch extends Context.Service<StallWatch, {
               text: nudge,
               agent: task.agent,
               model: task.model,
-              metadata: ownPrompt("task"),
+              metadata: ownPrompt("nudge"),
               synthetic: true
             }))
           } else {

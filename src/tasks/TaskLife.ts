@@ -1,5 +1,5 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
-import { Context, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Schedule, Schema } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
 import {
   isAbort,
@@ -45,8 +45,8 @@ export class TaskLife extends Context.Service<TaskLife, {
   readonly isLiving: (id: TaskId) => Effect.Effect<boolean>
   /** Ends a task and does what follows from it, if this is the first end of that run. */
   readonly settle: (id: TaskId, run: number, end: TaskEnd) => Effect.Effect<void>
-  /** Cancels a task with all it has delegated, and stops its child. */
-  readonly cancel: (task: Task, reason: string) => Effect.Effect<void>
+  /** Cancels a task, whatever its run by now, with all it has delegated, and stops its child. */
+  readonly cancel: (id: TaskId, reason: string) => Effect.Effect<void>
   /** Cancels every unsettled task that fits; returns when none of their children works any more. */
   readonly cancelAll: (belongs: (task: Task) => boolean, reason: string) => Effect.Effect<void>
   /** Runs `wait` on behalf of what works in a session, which holds no slot meanwhile. */
@@ -95,16 +95,19 @@ export class TaskLife extends Context.Service<TaskLife, {
       })
 
       /** Settles, then ends the life of the task, which stops its child and gives its slot back. */
-      const cancel = Effect.fnUntraced(function*(task: Task, reason: string) {
-        yield* settle(task.id, task.run, { state: "cancelled", reason: `Cancelled: ${reason}.` })
-        yield* FiberMap.remove(lives, task.id)
-        yield* cancelBelow(task.id)
+      const cancel = Effect.fnUntraced(function*(id: TaskId, reason: string) {
+        const known = yield* Effect.option(store.get(id))
+        if (Option.isNone(known)) return
+        yield* settle(id, known.value.run, { state: "cancelled", reason: `Cancelled: ${reason}.` })
+        yield* FiberMap.remove(lives, id)
+        yield* cancelBelow(id)
       })
 
       const cancelAll = (belongs: (task: Task) => boolean, reason: string): Effect.Effect<void> =>
         Effect.flatMap(
           unsettled(belongs),
-          (tasks) => Effect.forEach(tasks, (task) => cancel(task, reason), { concurrency: "unbounded", discard: true })
+          (tasks) =>
+            Effect.forEach(tasks, (task) => cancel(task.id, reason), { concurrency: "unbounded", discard: true })
         )
 
       /**
@@ -154,7 +157,11 @@ export class TaskLife extends Context.Service<TaskLife, {
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
       const live = Effect.fnUntraced(function*(accepted: Accepted, entry: Entry) {
         const { task } = accepted
+        const hasSlot = yield* Deferred.make<void>()
+        // Until it has a slot, what its own tasks came to must not start a turn of it.
+        if (task.session !== undefined) yield* notices.await(task.session, Deferred.await(hasSlot))
         const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
+        yield* Deferred.succeed(hasSlot, undefined)
         const child = { idle: false }
         const end = yield* attempt(accepted, entry, slot, child).pipe(
           Effect.timeoutOrElse({
@@ -196,13 +203,14 @@ export class TaskLife extends Context.Service<TaskLife, {
         const watch = yield* completion.watch(session)
         slots.set(session, slot)
         yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
+        yield* notices.await(session, slot.regained)
         yield* notifier.show(presets.sessionCreated(task))
         // Whatever happens from here on, the child is stopped unless it is known to be idle.
         yield* Effect.addFinalizer(() => child.idle ? Effect.void : stop(task.id, session))
         if (entry === "launch") yield* prompt(task, session)
         else if (entry === "attend") yield* watch.look
         else {
-          const own = (yield* store.all).filter((other) => other.parent === session && isOpen(other))
+          const own = (yield* store.all).filter((other) => other.parent === session)
           const text = [interruptedInstruction, ...goingOn(own)].join("\n")
           if (entry === "resume") yield* nextRun(task.id, session, text)
           else yield* say(task, session, task.promptId ?? (yield* ids.message), text)
@@ -279,7 +287,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         while (true) {
           const { promptId, run } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
-          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id))
+          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id, slot))
           switch (outcome.type) {
             case "gone":
               return { state: "failed", reason: "Its session was deleted while it worked." }
@@ -306,6 +314,8 @@ export class TaskLife extends Context.Service<TaskLife, {
                 }
               }
               if (outcome.type === "silent") yield* quieten(session, promptId)
+              // A call of the child that waited, and was cut off with its turn, may have left it without.
+              yield* slot.regained
               yield* nextRun(id, session, instruction)
             }
           }
@@ -334,12 +344,12 @@ export class TaskLife extends Context.Service<TaskLife, {
           concurrency: "unbounded",
           discard: true
         })
-        const waiting = Effect.acquireUseRelease(
+        // Waiting until it has a slot again: somebody who does not wait may be told of its tasks by anybody.
+        yield* Effect.acquireUseRelease(
           apply(id, { type: "waiting", run, waiting: true }),
-          () => Effect.timeoutOption(allSettled, config.noticeMaxWait),
+          () => slot.parkedWhile(Effect.timeoutOption(allSettled, config.noticeMaxWait)),
           () => Effect.asVoid(Effect.orDie(store.apply(id, { type: "waiting", run, waiting: false }))) // settled tasks ignore it
         )
-        yield* slot.parkedWhile(waiting)
         yield* notices.flush(session).pipe(untilHostAnswers)
       })
 

@@ -1,7 +1,7 @@
 /** The parallel agents: takes orders, and answers for the tasks that come of them. */
-import { Context, Effect, FiberSet, Layer } from "effect"
+import { Context, Effect, Exit, FiberSet, Layer, Option } from "effect"
 import type { HostEvent, SessionId } from "../domain/Session.ts"
-import { isSettled, isUntold, type Task } from "../domain/Task.ts"
+import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Completion } from "./Completion.ts"
@@ -59,11 +59,19 @@ export class TaskManager extends Context.Service<TaskManager, {
         const task = yield* launch({ ...order, background: false })
         const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
           // Nobody is left to hear of it: it ends with the call.
-          Effect.onInterrupt(() => life.cancel(task, "the call that waited for it was aborted")),
-          // Whatever becomes of the call from here on, nobody else would tell of this task.
-          Effect.ensuring(notices.answered(task))
+          Effect.onInterrupt(() => life.cancel(task.id, "the call that waited for it was aborted"))
         )
-        return yield* life.parkedWhile(order.parent, wait)
+        // The caller gets the answer only once it has its slot again.
+        return yield* life.parkedWhile(order.parent, wait).pipe(Effect.onExit((exit) => returned(task.id, exit)))
+      })
+
+      /** A call that waited has its answer; or it was cut off, and what its task came to is told by a notice. */
+      const returned = Effect.fnUntraced(function*(id: TaskId, exit: Exit.Exit<Task>) {
+        const known = yield* Effect.option(store.get(id))
+        if (Option.isNone(known)) return
+        if (Exit.isSuccess(exit) || known.value.state === "cancelled") return yield* notices.answered(known.value)
+        yield* Effect.ignore(store.apply(id, { type: "detached" })) // untold, so it is at hand
+        yield* notices.consider(known.value.parent)
       })
 
       const find = Effect.fnUntraced(function*(id: string, caller: SessionId) {
@@ -121,7 +129,7 @@ export class TaskManager extends Context.Service<TaskManager, {
         cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
           const task = yield* find(id, caller)
           if (isSettled(task)) return false
-          yield* Effect.uninterruptible(life.cancel(task, reason)) // cut off midway it would leave the tasks below to run
+          yield* Effect.uninterruptible(life.cancel(task.id, reason)) // cut off midway it would leave the tasks below to run
           return true
         }),
         cancelMission: Effect.fn("TaskManager.cancelMission")(function*(root: SessionId, reason: string) {

@@ -42,7 +42,7 @@ const anotherProcess = Effect.gen(function*() {
     }),
     (child) => Effect.sync(() => child.kill("SIGKILL"))
   )
-  const owner = yield* Schema.decodeUnknownEffect(Schema.fromJsonString(Owner))(yield* Deferred.await(told))
+  const owner = yield* Schema.decodeEffect(Schema.fromJsonString(Owner))(yield* Deferred.await(told))
   return {
     owner,
     signal: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)),

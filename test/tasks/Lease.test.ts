@@ -62,16 +62,6 @@ describe("a lease", () => {
       ])
     }).pipe(Effect.provide(world())))
 
-  it.effect("gives a journal that was claimed, and not taken over, to its claimer again", () =>
-    Effect.gen(function*() {
-      const dead = yield* left
-      const { lease } = yield* start()
-      for (const round of [1, 2]) {
-        assert.deepStrictEqual(yield* claimed(lease), [dead.lease.instance], `round ${round}`)
-        assert.lengthOf(yield* lease.abandoned, 1)
-      }
-    }).pipe(Effect.provide(world())))
-
   it.effect("of an instance that ended in order leaves its journal to be claimed, and no lease", () =>
     Effect.gen(function*() {
       const first = yield* start()

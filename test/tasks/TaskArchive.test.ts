@@ -22,7 +22,7 @@ import {
 const folder = "/project/.opencode/archive"
 const midnight = TestClock.setTime(Date.parse("2026-03-01T00:00:00Z"))
 const list = Effect.flatMap(MemoryDisk, (disk) => disk.list(folder))
-const parse = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown)))
+const Line = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
 
 describe("the archive", () => {
   it.effect("is one file a day, one line a task, which begins with its end in words", () =>
@@ -116,7 +116,7 @@ describe("the archive", () => {
       assert.deepStrictEqual(others, [])
       const lines = (yield* fileText(path ?? "")).trimEnd().split("\n")
       assert.lengthOf(lines, 20)
-      for (const line of lines) parse(line)
+      for (const line of lines) yield* Schema.decodeEffect(Line)(line)
     }).pipe(Effect.provide(world())))
 
   it.effect("a file is deleted when all in it is older than retention.archive, and nothing else is", () =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Effect, Fiber, Option, Schema } from "effect"
+import { Arbitrary, Effect, Fiber, Option, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
@@ -247,8 +247,10 @@ describe("a damaged journal", () => {
 })
 
 /** Without a minus before zero, which JSON does not know. */
-const anyTask = Arbitrary.map(Arbitrary.schema(Task), (task) => decodeTask(JSON.parse(JSON.stringify(task))))
-const decodeTask = Schema.decodeUnknownSync(Task)
+const anyTask = Arbitrary.map(
+  Arbitrary.schema(Task),
+  (task) => Result.getOrThrow(Schema.decodeUnknownResult(Task)(JSON.parse(JSON.stringify(task))))
+)
 
 const change = Arbitrary.all({
   to: Arbitrary.schema(Schema.Literals(["task_a", "task_b", "task_c"])),

@@ -1,0 +1,241 @@
+/** What happens in one simulated mission, drawn from its seed: the work, how the model behaves, and everything that goes wrong. */
+import { Effect, Random } from "effect"
+import type { Moment } from "../../adapters/test/CrashGate.ts"
+import type { Faults } from "../../adapters/test/Faults.ts"
+import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
+import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
+import type { HostAgent } from "../../src/domain/Agent.ts"
+
+/** How the model behaves that works on a job. */
+const natures = [
+  "plain",
+  "plain",
+  "plain",
+  "tool",
+  "asks",
+  "empty",
+  "refused",
+  "limited",
+  "dies once",
+  "dies always",
+  "hangs once",
+  "hangs always"
+] as const
+type Nature = (typeof natures)[number]
+
+export interface Job {
+  readonly name: string
+  readonly agent: string
+  readonly background: boolean
+  readonly nature: Nature
+  /** Before each answer of the model, ms. */
+  readonly delay: number
+  /** Delegated in turn by whoever has this job. */
+  readonly below: ReadonlyArray<Job>
+}
+
+/** The end of an instance at one of its effects, with its host or without. */
+export interface Crash {
+  /** How many effects after the instance has started. */
+  readonly effect: number
+  readonly moment: Moment
+  readonly withHost: boolean
+  /** Until the next instance starts, ms. */
+  readonly down: number
+}
+
+export interface Scenario {
+  readonly seed: number
+  readonly jobs: ReadonlyArray<Job>
+  readonly limits: { readonly total: number; readonly agent: number }
+  readonly faults: Faults
+  readonly crashes: ReadonlyArray<Crash>
+  /** The host dies and comes back, and the instance lives on. Times in ms after the start. */
+  readonly hostCrashes: ReadonlyArray<{ readonly at: number; readonly down: number }>
+  readonly user: ReadonlyArray<{
+    readonly at: number
+    readonly does: "abort the root" | "abort a child" | "delete a child" | "delete the root"
+  }>
+  readonly disk: ReadonlyArray<{
+    readonly at: number
+    readonly lasts: number
+    readonly what: "full" | "read-only"
+    /** Bytes that still fit. */
+    readonly room: number
+  }>
+  /** Until the user answers what an agent asks, ms. */
+  readonly answersAfter: number
+}
+
+/** Everything that can go wrong, each by chance. `calm`: nothing does, but for what the models do. */
+export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario> =>
+  Effect.gen(function*() {
+    const random = yield* Random.Random
+    const next = () => random.nextDoubleUnsafe()
+    const int = (from: number, to: number) => from + Math.floor(next() * (to - from + 1))
+    const chance = (probability: number) => next() < probability
+    const some = <A>(most: number, probability: number, draw: () => A): ReadonlyArray<A> =>
+      Array.from({ length: most }, () => chance(probability) ? [draw()] : []).flat()
+    const pick = <A>(options: ReadonlyArray<A>): A => options[int(0, options.length - 1)] as A // never empty
+
+    const job = (name: string, agents: ReadonlyArray<string>, depth: number): Job => {
+      const delegates = depth < 2 && chance(0.25)
+      const nature = delegates ? "plain" : pick(natures)
+      return {
+        name,
+        agent: delegates ? "Architect" : nature === "asks" ? asker.name : pick(agents),
+        background: chance(0.7),
+        nature,
+        delay: int(0, 8_000),
+        below: delegates
+          ? Array.from({ length: int(1, 3) }, (_, index) => job(`${name}.${index + 1}`, ["Researcher", "Librarian"], 2))
+          : []
+      }
+    }
+    const jobs = Array.from(
+      { length: int(1, 6) },
+      (_, index) => job(String(index + 1), ["Builder", "Builder", "Inspector", "Researcher"], 1)
+    )
+    const limits = { total: int(2, 6), agent: int(1, 4) }
+    const level = calm || chance(0.3) ? 0 : next() * 0.03
+    const faults: Faults = level === 0 ? {} : {
+      every: { refused: level / 2, unreachable: level, unheard: level / 2, slow: level },
+      events: { lost: 2 * level, doubled: 2 * level, late: 2 * level, reordered: 2 * level },
+      slowBy: "5 seconds",
+      lateBy: "5 seconds"
+    }
+    const crashes = calm ? [] : some(2, 0.45, () => ({
+      effect: int(1, 60),
+      moment: pick(["before", "after", "torn"] as const),
+      withHost: chance(0.7),
+      down: int(10, 20_000)
+    }))
+    const hostCrashes = calm ? [] : some(1, 0.15, () => ({ at: int(500, 30_000), down: int(100, 15_000) }))
+    const user = calm ? [] : some(1, 0.25, () => ({
+      at: int(100, 30_000),
+      does: pick(["abort the root", "abort a child", "delete a child", "delete the root"] as const)
+    }))
+    const disk = calm ? [] : some(1, 0.15, () => ({
+      at: int(0, 20_000),
+      lasts: int(100, 20_000),
+      what: pick(["full", "read-only"] as const),
+      room: int(0, 300)
+    }))
+    return { seed, jobs, limits, faults, crashes, hostCrashes, user, disk, answersAfter: int(0, 10_000) }
+  }).pipe(Random.withSeed(`scenario ${seed}`))
+
+export const allJobs = (jobs: ReadonlyArray<Job>): ReadonlyArray<Job> =>
+  jobs.flatMap((job) => [job, ...allJobs(job.below)])
+
+/** Has to ask for each command. */
+export const asker: HostAgent = {
+  name: "Asker",
+  mode: "subagent",
+  description: "Asks before each command.",
+  model: undefined,
+  hidden: false,
+  permission: [{ permission: "*", pattern: "*", action: "deny" }, { permission: "bash", pattern: "*", action: "ask" }]
+}
+
+export const goal = "MISSION: have all jobs done."
+const promptOf = (job: Job) => `WORK on ${job.name}.`
+const titleOf = (job: Job) => `job <${job.name}>`
+
+/** Acts as sensible agents would: whatever a conversation shows as delegated is not delegated again. */
+export const makeScript = (scenario: Scenario, trace: (line: string) => void): SimulatedScript => {
+  const jobs = new Map(allJobs(scenario.jobs).map((job) => [promptOf(job), job]))
+  /** Answers of tools that each conversation has shown so far. */
+  const answers = new Map<string, Set<string>>()
+  const tries = new Map<string, number>()
+  const limited = new Map<string, number>()
+
+  const toldIn = (request: ModelRequest): string => {
+    const seen = answers.get(request.users[0] ?? "") ?? new Set()
+    for (const result of request.toolResults) seen.add(result)
+    answers.set(request.users[0] ?? "", seen)
+    return [...request.users, ...seen].join("\n")
+  }
+
+  /** Delegates what is not delegated yet; undefined when all of it has been told of, or was refused too often. */
+  const manage = (request: ModelRequest, below: ReadonlyArray<Job>): ModelReply | undefined => {
+    const told = toldIn(request)
+    const isTold = (job: Job) => endOf(job).test(told)
+    const open = below.filter((job) => !told.includes(titleOf(job)) && (tries.get(job.name) ?? 0) < mostTries)
+    if (open.length > 0) {
+      for (const job of open) tries.set(job.name, (tries.get(job.name) ?? 0) + 1)
+      return {
+        toolCalls: open.map((job) => ({
+          name: "delegate_task",
+          args: { agent: job.agent, description: titleOf(job), prompt: promptOf(job), background: job.background }
+        }))
+      }
+    }
+    const waiting = below.filter((job) => told.includes(titleOf(job)) && !isTold(job))
+    return waiting.length > 0 ? { text: "I wait for them." } : undefined
+  }
+
+  const work = Effect.fnUntraced(
+    function*(job: Job, request: ModelRequest): Effect.fn.Return<ModelReply | SilentDeath> {
+      yield* Effect.sleep(job.delay)
+      const isFirstRun = request.users.length === 1
+      const result = { text: `RESULT of ${job.name}, call ${request.index}` }
+      switch (job.nature) {
+        case "tool":
+        case "asks":
+          return request.calledTools.includes("bash") ? result : {
+            toolCalls: [{ name: "bash", args: { command: "true" } }]
+          }
+        case "empty":
+          return { text: "" }
+        case "refused":
+          return { status: 401, message: "invalid key" }
+        case "limited": {
+          const before = limited.get(job.name) ?? 0
+          limited.set(job.name, before + 1)
+          return before < 2 ? { status: 429, message: "slow down", headers: { "retry-after": "3" } } : result
+        }
+        case "dies once":
+          return isFirstRun ? { silentDeath: true } : result
+        case "dies always":
+          return { silentDeath: true }
+        case "hangs once":
+          return isFirstRun ? yield* Effect.never : result
+        case "hangs always":
+          return yield* Effect.never
+        case "plain":
+          return manage(request, job.below) ?? result
+      }
+    }
+  )
+
+  const command = (request: ModelRequest): Effect.Effect<ModelReply> =>
+    Effect.map(
+      Effect.sleep("1 second"),
+      () => manage(request, scenario.jobs) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
+    )
+
+  return (request) => {
+    const job = jobs.get(request.users[0] ?? "")
+    const who = job === undefined ? "Commander" : titleOf(job)
+    trace(
+      `model call ${request.index} of ${who}, after: ${
+        (request.toolResults.at(-1) ?? request.users.at(-1) ?? "").slice(0, 120)
+      }`
+    )
+    return (job === undefined ? command(request) : work(job, request)).pipe(
+      Effect.onExit((exit) =>
+        Effect.sync(() => {
+          const reply = exit._tag === "Success" ? JSON.stringify(exit.value).slice(0, 160) : "cut off"
+          trace(`model call ${request.index} of ${who}: ${reply}`)
+        })
+      )
+    )
+  }
+}
+
+/** A headline that tells of a job's end. */
+const endOf = (job: Job) =>
+  new RegExp(`(completed|failed|was cancelled|ran out of time) after [^\\n]* ${titleOf(job).replace(/[.<>]/g, "\\$&")}`)
+
+/** How often a delegation that is refused is tried again. */
+const mostTries = 6

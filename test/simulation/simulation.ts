@@ -1,0 +1,245 @@
+/** Runs one simulated mission under the virtual clock, with all that goes wrong in it, and checks the promises at its end. */
+import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
+import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import { commander } from "../../src/agents/team.ts"
+import { readConfig } from "../../src/Config.ts"
+import { isOpen } from "../../src/domain/Task.ts"
+import { Notifier } from "../../src/host/Notifier.ts"
+import { Ids } from "../../src/Ids.ts"
+import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Orchestrator } from "../../src/Orchestrator.ts"
+import { Concurrency } from "../../src/tasks/Concurrency.ts"
+import { TaskStore } from "../../src/tasks/TaskStore.ts"
+import { checkPromises, makeGauge } from "./promises.ts"
+import { asker, goal, makeScript, type Scenario } from "./Scenario.ts"
+
+export interface Outcome {
+  readonly seed: number
+  /** Promises that were broken, in words; none, when all is well. */
+  readonly broken: ReadonlyArray<string>
+  /** What happened, a line each, with the virtual time in ms. */
+  readonly trace: ReadonlyArray<string>
+  /** Crashes of instances and of the host that came to pass. */
+  readonly crashes: number
+}
+
+/** Settings that let everything that takes hours take minutes. */
+const settings = (scenario: Scenario) => ({
+  concurrency: { total: scenario.limits.total, agent: scenario.limits.agent },
+  stallAfter: "20 seconds",
+  retryLimit: "60 seconds",
+  startTimeout: "10 seconds",
+  taskTimeLimit: "4 minutes",
+  noticeMaxWait: "10 seconds"
+})
+
+/** A mission that takes longer than this in virtual time does not end. In ms. */
+const deadline = 60 * 60_000
+
+/** Virtual time passes in steps of this length, ms: a crash shows at the end of the step that it comes in. */
+const step = 1_000
+
+export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
+  const lines: Array<readonly [number, string]> = []
+  let now = () => 0
+  const note = (line: string) => void lines.push([now(), line])
+  const gauge = makeGauge(scenario.limits, note)
+  const notifier = Layer.succeed(Notifier, {
+    show: (toast) => Effect.sync(() => note(`toast: ${toast.title}: ${toast.message}`))
+  })
+  const world = Layer.mergeAll(
+    SimulatedHost.layer({ script: makeScript(scenario, note), faults: scenario.faults, agents: [asker], gauge }),
+    notifier,
+    Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
+    SimulatedInstance.SimulatedProcesses.layer,
+    Ids.layer,
+    Path.layer
+  )
+  return Effect.gen(function*() {
+    const host = yield* SimulatedHost
+    const disk = yield* MemoryFileSystem.MemoryDisk
+    const ids = yield* Ids
+    const processes = yield* SimulatedInstance.SimulatedProcesses
+    const config = readConfig(settings(scenario), "the simulation").values
+    const broken: Array<string> = []
+    let crashes = 0
+    const clock = yield* Clock.Clock
+    now = () => clock.currentTimeMillisUnsafe()
+    const pass = (ms: number) => TestClock.adjust(ms)
+
+    /** Runs beside the passing of time. */
+    const doing = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
+      const fiber = yield* Effect.forkChild(Effect.exit(effect), { startImmediately: true })
+      for (let passed = 0; fiber.pollUnsafe() === undefined; passed += 10) {
+        if (passed > 60_000) {
+          broken.push("something took more than a minute")
+          return
+        }
+        yield* pass(10)
+      }
+    })
+
+    /** A new process with a new instance, which dies as the scenario says. */
+    const start = Effect.fnUntraced(function*(index: number) {
+      const owner = yield* processes.start()
+      const gate = yield* CrashGate.make
+      const scope = yield* Scope.make()
+      const ports = Layer.provide(CrashGate.layer(gate), SimulatedInstance.layer(owner))
+      const context = yield* Layer.buildWithScope(Layer.provide(Orchestrator.layer(config), ports), scope)
+      const { tools } = yield* Effect.provide(Orchestrator, context)
+      yield* host.offer(
+        Object.fromEntries(tools.map((tool) => [tool.name, (args, caller) => gate.guard(tool.call(args, caller))]))
+      )
+      const crash = scenario.crashes[index]
+      yield* gate.crashed.pipe(
+        Effect.andThen(crash?.withHost === true ? host.crash : Effect.andThen(host.withdraw(), gauge.stop)),
+        Effect.forkScoped({ startImmediately: true })
+      )
+      if (crash !== undefined) yield* gate.arm((yield* gate.effects).length + crash.effect, crash.moment)
+      note(`instance ${index + 1} starts`)
+      return { owner, gate, scope, context, crash }
+    })
+    type Instance = Effect.Success<ReturnType<typeof start>>
+
+    const root = (yield* host.direct.create({ title: "A mission" })).id
+    let instance = yield* start(0)
+    let index = 0
+
+    /** The user says something to the Commander, once more when nothing of it arrived. */
+    const say = Effect.fnUntraced(function*(text: string) {
+      const { context, gate } = instance
+      note(`the user says: ${text}`)
+      yield* gate.guard(Effect.flatMap(MissionLoop, (missions) => missions.userSpoke(root, true, text))).pipe(
+        Effect.provide(context)
+      )
+      yield* host.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
+    }, Effect.exit)
+
+    /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
+    const bury = Effect.fnUntraced(function*(dead: Instance) {
+      crashes++
+      note(
+        `instance ${index + 1} died ${yield* dead.gate.diedAt}${
+          dead.crash?.withHost === true ? ", the host with it" : ""
+        }`
+      )
+      yield* doing(Scope.close(dead.scope, Exit.void))
+      yield* processes.end(dead.owner)
+      yield* pass(dead.crash?.down ?? 0)
+      yield* host.restart
+      index++
+      instance = yield* start(index)
+    })
+
+    const isDeleted = Effect.map(host.sessions, (all) => !all.some(({ id }) => id === root))
+    const isKnown = Effect.gen(function*() {
+      const missions = yield* (yield* MissionLoop).missions
+      return missions.some((mission) => mission.root === root) || (yield* isDeleted)
+    })
+    const isOver = Effect.gen(function*() {
+      const missions = yield* (yield* MissionLoop).missions
+      const tasks = yield* (yield* TaskStore).all
+      const busy = yield* Effect.orElseSucceed(host.direct.statuses, () => new Map([["down", undefined]]))
+      const hasEnded = (yield* isDeleted)
+        || missions.some((mission) => mission.root === root && mission.state !== "active")
+      return hasEnded && !tasks.some(isOpen) && busy.size === 0
+    })
+
+    // ---- what goes wrong, and what the user does --------------------------------------------------------------
+
+    const events: Array<readonly [number, Effect.Effect<unknown>]> = []
+    for (const { at, down } of scenario.hostCrashes) {
+      events.push([at, Effect.sync(() => note("the host dies")).pipe(Effect.andThen(host.crash))])
+      events.push([at + down, Effect.sync(() => note("the host is back")).pipe(Effect.andThen(host.restart))])
+    }
+    for (const { at, lasts, room, what } of scenario.disk) {
+      events.push([
+        at,
+        Effect.andThen(
+          Effect.sync(() => note(`the disk is ${what}`)),
+          what === "full" ? disk.full(true, room) : disk.readOnly(true)
+        )
+      ])
+      events.push([
+        at + lasts,
+        Effect.andThen(
+          Effect.sync(() => note("the disk is well again")),
+          what === "full" ? disk.full(false) : disk.readOnly(false)
+        )
+      ])
+    }
+    const act = Effect.fnUntraced(function*(does: Scenario["user"][number]["does"]) {
+      const children = (yield* host.sessions).filter(({ parent }) => parent !== undefined)
+      const child = children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      note(`the user decides to ${does}`)
+      if (does === "abort the root") {
+        yield* host.direct.abort(root)
+        events.push([now() + 7_000, Effect.suspend(() => say("Go on."))])
+      } else if (does === "abort a child") yield* host.direct.abort(child)
+      else yield* host.direct.delete(does === "delete the root" ? root : child)
+    }, Effect.exit)
+    for (const { at, does } of scenario.user) events.push([at, act(does)])
+    yield* host.direct.events.pipe(
+      Stream.runForEach((event) =>
+        event.type === "permission"
+          ? Effect.ignore(Effect.delay(host.direct.replyPermission(event.id, "once"), scenario.answersAfter)) // it may be gone by then
+          : Effect.void
+      ),
+      Effect.forkScoped
+    )
+
+    // ---- the mission ------------------------------------------------------------------------------------------
+
+    yield* doing(say(goal))
+    while (true) {
+      const due = events.filter(([at]) => at <= now())
+      for (const event of due) {
+        events.splice(events.indexOf(event), 1)
+        yield* doing(event[1])
+      }
+      if (yield* instance.gate.isCrashed) {
+        yield* bury(instance)
+        continue
+      }
+      // A user who sees that nothing happens says it again.
+      if (now() % 30_000 < step && !(yield* Effect.provide(isKnown, instance.context))) yield* doing(say(goal))
+      if (events.length === 0 && (yield* Effect.provide(isOver, instance.context))) break
+      if (now() > deadline) {
+        broken.push("it did not end")
+        break
+      }
+      yield* pass(step)
+    }
+    yield* instance.gate.disarm
+    yield* pass(20_000) // children that ended badly are watched until they are known to be quiet
+    broken.push(
+      ...(yield* Effect.provide(
+        checkPromises({ scenario, root, host, disk, overLimit: gauge.overLimit() }),
+        instance.context
+      ))
+    )
+    const held = yield* Effect.provide(Effect.flatMap(Concurrency, ({ held }) => held), instance.context)
+    if (held > 0) broken.push(`${held} slots are held after the end`)
+    yield* doing(Scope.close(instance.scope, Exit.void))
+    const leases = (yield* disk.list("/project")).filter((path) => path.endsWith(".lease"))
+    // A claimed instance that died on a disk that could not be written may leave its own.
+    if (leases.length > (scenario.disk.length > 0 ? 2 : 0)) broken.push(`leases are left: ${leases.join(", ")}`)
+    return {
+      seed: scenario.seed,
+      broken,
+      crashes,
+      trace: lines.map(([at, line]) => `${String(at).padStart(8)} ${line}`)
+    } satisfies Outcome
+  }).pipe(
+    Effect.orDie, // the user's own host, which the faults spare
+    Effect.scoped,
+    Effect.provide(world, { local: true }),
+    Random.withSeed(`mission ${scenario.seed}`),
+    Effect.provide(TestClock.layer()),
+    Effect.provideService(References.MinimumLogLevel, "None")
+  )
+}
