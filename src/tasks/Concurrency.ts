@@ -129,7 +129,10 @@ export class Concurrency extends Context.Service<Concurrency, {
                 Effect.gen(function*() {
                   if (parked++ === 0 && state === "held") yield* give("free")
                   const exit = yield* Effect.exit(restore(effect))
-                  if (--parked === 0) yield* restore(Effect.flatMap(retake, Fiber.await))
+                  if (--parked > 0) return yield* exit
+                  yield* restore(Effect.flatMap(retake, Fiber.await))
+                  // The life that held it is at its end, and stops its child: nothing may go on in that meanwhile.
+                  if (parked === 0 && state !== "held") yield* restore(Effect.sleep(stopTime))
                   return yield* exit
                 })
               )
@@ -145,6 +148,9 @@ export class Concurrency extends Context.Service<Concurrency, {
     })
   )
 }
+
+/** Longer than a child may take to stop. */
+const stopTime = "20 seconds"
 
 /** A name may be one that every object has, such as `constructor`. */
 const named = (limits: Readonly<Record<string, number>>, name: string): number | undefined =>

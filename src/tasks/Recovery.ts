@@ -141,15 +141,19 @@ export class Recovery extends Context.Service<Recovery, {
       ): Effect.fn.Return<Entry | "settled"> {
         const fail = (run: number, reason: string) =>
           Effect.as(life.settle(task.id, run, { state: "failed", reason }), "settled" as const)
-        const { promptId, session } = task
-        if (session === undefined || promptId === undefined) return "launch"
+        const { session } = task
+        if (session === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
           const messages = yield* client.messages(session, examinedMessages)
+          const prompts = messages.filter(startsRun).map(({ id }) => id)
+          const promptId = task.promptId ?? prompts[0]
+          if (promptId === undefined) return "launch"
+          yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand
           if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
           yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
-          const { interrupted, run } = yield* catchUp(task, messages.filter(startsRun).map(({ id }) => id))
+          const { interrupted, promptId: latest, run } = yield* catchUp(task, prompts)
           if (busy.has(session)) return "attend"
-          const turn = readTurn(messages, promptId)
+          const turn = readTurn(messages, latest ?? promptId)
           if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {
             if (run < config.maxRuns) return "resume"

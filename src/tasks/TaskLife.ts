@@ -21,7 +21,7 @@ import {
   type TaskId
 } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
@@ -237,17 +237,21 @@ export class TaskLife extends Context.Service<TaskLife, {
             }
           }
         }).pipe(
-          // It may have been made although no answer came.
-          Effect.catchTag("HostUnavailable", (error) =>
-            Effect.flatMap(client.children(task.parent), (children) => {
-              const made = children.find((child) => taskOf(child) === task.id)
-              return made === undefined ? Effect.fail(error) : Effect.succeed(made)
-            })),
+          // It may have been made although no answer came: made again, a task would have two.
+          Effect.catchTag(
+            "HostUnavailable",
+            (error) =>
+              Effect.flatMap(aFewTimes(client.children(task.parent)), (children) => {
+                const made = children.find((child) => taskOf(child) === task.id)
+                return made === undefined ? Effect.fail(new NotMade({ cause: error })) : Effect.succeed(made)
+              })
+          ),
           Effect.retry({
             times: 5,
             schedule: Schedule.exponential("100 millis"),
-            while: (error) => error._tag !== "SessionNotFound"
-          })
+            while: (error) => error._tag === "NotMade" || error._tag === "HostRefused"
+          }),
+          Effect.catchTag("NotMade", ({ cause }) => Effect.fail(cause))
         )
         const { id } = yield* creating
         yield* apply(task.id, { type: "created", run: task.run, session: id })
@@ -366,6 +370,12 @@ export class TaskLife extends Context.Service<TaskLife, {
     })
   )
 }
+
+/** The host does not know of a session whose making it did not confirm. */
+class NotMade extends Schema.TaggedError<NotMade>()("NotMade", { cause: HostUnavailable }) {}
+
+const aFewTimes = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.retry(effect, { times: 5, schedule: Schedule.exponential("100 millis") })
 
 const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
 

@@ -195,6 +195,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     // ---- the mission ------------------------------------------------------------------------------------------
 
     yield* doing(say(goal))
+    let settledFrom = 0
     while (true) {
       const due = events.filter(([at]) => at <= now())
       for (const event of due) {
@@ -203,11 +204,15 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
       if (yield* instance.gate.isCrashed) {
         yield* bury(instance)
+        settledFrom = now()
         continue
       }
       // A user who sees that nothing happens says it again.
       if (now() % 30_000 < step && !(yield* Effect.provide(isKnown, instance.context))) yield* doing(say(goal))
-      if (events.length === 0 && (yield* Effect.provide(isOver, instance.context))) break
+      if (due.length > 0) settledFrom = now()
+      // What a disk that could not be written has put off is looked at every ten seconds.
+      const isSettled = events.length === 0 && now() - settledFrom > 15_000
+      if (isSettled && (yield* Effect.provide(isOver, instance.context))) break
       if (now() > deadline) {
         broken.push("it did not end")
         break

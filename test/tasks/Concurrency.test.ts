@@ -451,6 +451,9 @@ describe("a parked slot", () => {
       yield* parent.close
       assert.strictEqual(yield* held, 0)
       yield* parked.unpark
+      // Its child is being stopped: what it waited for must not let it go on meanwhile.
+      assert.isFalse(done(parked.fiber))
+      yield* TestClock.adjust("20 seconds")
       assert.isTrue(done(parked.fiber))
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
@@ -466,6 +469,7 @@ describe("a parked slot", () => {
       yield* child.finish
       assert.isTrue(next.state.started)
       yield* next.finish
+      yield* TestClock.adjust("20 seconds")
       assert.isTrue(done(parked.fiber))
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
