@@ -1,19 +1,37 @@
 /** The whole orchestrator on a simulated OpenCode: what a test needs to run a mission under the virtual clock. */
-import { Context, Effect, FileSystem, Layer, Path } from "effect"
+import { Context, Effect, Layer, Path } from "effect"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
-import { Instance } from "../../src/host/Instance.ts"
+import type { Owner } from "../../src/host/Instance.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
+import * as CrashGate from "./CrashGate.ts"
+import * as MemoryFileSystem from "./MemoryFileSystem.ts"
 import * as RecordingNotifier from "./RecordingNotifier.ts"
-import { SimulatedHost, type SimulatedHostOptions } from "./SimulatedHost.ts"
+import { SimulatedHost, type SimulatedHostOptions, type SimulatedProcess } from "./SimulatedHost.ts"
+import * as SimulatedInstance from "./SimulatedInstance.ts"
+
+/** Settings as a user would write them. */
+type Settings = Readonly<Record<string, unknown>>
 
 export interface TestOptions extends SimulatedHostOptions {
-  /** Settings as a user would write them. */
-  readonly config?: Readonly<Record<string, unknown>>
+  readonly config?: Settings
+  /** Where tasks are recorded. Without one nothing is, unless the config says otherwise. */
+  readonly disk?: MemoryFileSystem.MemoryDisk["Service"]
+}
+
+/** One instance of the orchestrator, among those that come and go in one world. */
+export interface InstanceOptions {
+  readonly config?: Settings
+  /** The process that it lives in. */
+  readonly owner: Owner
+  /** Where it can be killed. */
+  readonly gate: CrashGate.CrashGate
+  /** The OpenCode process that it is loaded in, beside the host's first one: it serves only the sessions begun here. */
+  readonly process?: SimulatedProcess
 }
 
 /** The person in front of the simulated host. */
@@ -27,22 +45,45 @@ export class TestUser extends Context.Service<TestUser, {
   readonly heard: (session: SessionId) => Effect.Effect<ReadonlyArray<string>, SessionError>
 }>()("orchestrator/test/TestUser") {}
 
-/** The core, the simulated host, the recorded toasts and the user, wired as the plugin wires them. */
-export const layer = (options: TestOptions) => {
+/** All that outlives an instance: the simulated host, its disk and processes, and the toasts that were shown. */
+export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
+  MemoryFileSystem.layer.pipe(
+    Layer.provideMerge(
+      disk === undefined
+        ? MemoryFileSystem.MemoryDisk.layer
+        : Layer.succeed(MemoryFileSystem.MemoryDisk, disk)
+    ),
+    Layer.provideMerge(Layer.mergeAll(
+      SimulatedHost.layer(options),
+      SimulatedInstance.SimulatedProcesses.layer,
+      RecordingNotifier.layer,
+      Path.layer
+    ))
+  )
+
+/** The core in a world, and the user, wired as the plugin wires them. */
+export const instance = ({ config, gate, owner, process }: InstanceOptions) => {
   const user = Layer.effect(
     TestUser,
     Effect.gen(function*() {
-      const client = yield* SessionClient
       const host = yield* SimulatedHost
+      const { client } = process ?? host.process
       const ids = yield* Ids
       const missions = yield* MissionLoop
       const { tools } = yield* Orchestrator
-      yield* host.offer(Object.fromEntries(tools.map((tool) => [tool.name, tool.call])))
+      const offered = Object.fromEntries(
+        tools.map((tool) => [
+          tool.name,
+          (...call: Parameters<typeof tool.call>) => gate.guard(tool.call(...call))
+        ])
+      )
+      if (process === undefined) yield* host.offer(offered)
       return TestUser.of({
         say: Effect.fnUntraced(function*(text, to) {
           const session = to?.session ?? (yield* client.create({ title: "A mission" })).id
           const agent = to?.agent ?? commander
-          yield* missions.userSpoke(session, agent === commander, text)
+          if (process !== undefined) yield* host.offer(offered, session)
+          yield* gate.guard(missions.userSpoke(session, agent === commander, text))
           yield* client.prompt({ session, id: yield* ids.message, text, agent })
           return session
         }),
@@ -55,17 +96,26 @@ export const layer = (options: TestOptions) => {
       })
     })
   )
+  const ports = CrashGate.layer(gate).pipe(
+    Layer.provide(Layer.mergeAll(
+      SimulatedInstance.layer(owner),
+      process === undefined ? Layer.empty : Layer.succeed(SessionClient, process.client)
+    ))
+  )
   return user.pipe(
-    Layer.provideMerge(Orchestrator.layer(readConfig({ journal: "off", ...options.config }, "test").values)),
-    Layer.provideMerge(Layer.mergeAll(
-      FileSystem.layerNoop({}),
-      Path.layer,
-      Layer.succeed(Instance, {
-        root: "/project",
-        owner: { pid: 1, startedAt: "1", machine: "test01" },
-        isAlive: () => Effect.succeed("dead")
-      })
-    )),
-    Layer.provideMerge(Layer.mergeAll(Ids.layer, SimulatedHost.layer(options), RecordingNotifier.layer))
+    Layer.provideMerge(Orchestrator.layer(readConfig(config ?? {}, "test").values)),
+    Layer.provideMerge(Layer.mergeAll(ports, Ids.layer))
   )
 }
+
+/** One instance in a world of its own. */
+export const layer = ({ config, ...options }: TestOptions) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const owner = yield* Effect.flatMap(SimulatedInstance.SimulatedProcesses, (processes) => processes.start())
+    const gate = yield* CrashGate.make
+    return instance({
+      owner,
+      gate,
+      config: options.disk === undefined ? { journal: "off", ...config } : config ?? {}
+    })
+  })).pipe(Layer.provideMerge(world(options)))

@@ -291,8 +291,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* touch(root)
         if ((yield* client.statuses).has(root)) return
         const newest = yield* client.messages(root, newestMessages)
-        if (lastAnswer(newest, undefined) !== undefined) yield* beginReview(root)
-        else yield* revive(mission, newest)
+        if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)
+        // The earlier instance ended before it had recorded what the user, or the provider, had done to the turn.
+        const last = newest.at(-1)
+        if (last?.role === "assistant" && last.error !== undefined) return yield* turnFailed(root, last.error)
+        yield* revive(mission, newest)
       }, (waking, root) =>
         untilHostAnswers(waking).pipe(
           Effect.catchTag("SessionNotFound", () => forget(root)),

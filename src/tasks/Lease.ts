@@ -143,6 +143,7 @@ export class Lease extends Context.Service<Lease, {
           }
           watched.delete(found.owner)
           yield* Effect.ignore(fs.remove(leaseOf(found.owner), { force: true })) // a lease without a journal says nothing
+          yield* Effect.ignore(fs.remove(`${found.path}.new`, { force: true })) // of a compaction that was cut off
           claimed.push({ ...found, owner: instance, path: mine })
         }
         yield* sweep

@@ -23,7 +23,7 @@ import { MissionLoop } from "../mission/MissionLoop.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
-import { readJournal } from "./TaskJournal.ts"
+import { readJournal, TaskJournal } from "./TaskJournal.ts"
 import { type Entry, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
 
@@ -52,6 +52,7 @@ export class Recovery extends Context.Service<Recovery, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const records = yield* TaskJournal
       const store = yield* TaskStore
       const oneAtATime = yield* Semaphore.make(1)
       const background = yield* FiberSet.make()
@@ -74,9 +75,10 @@ export class Recovery extends Context.Service<Recovery, {
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
-        // All of it stands in this instance's own journal by now.
-        yield* fs.remove(journal.path)
-        yield* Effect.ignore(fs.remove(`${journal.path}.new`, { force: true })) // of a compaction that was cut off
+        // Not before all of it stands in this instance's own journal; without one it is kept for the next.
+        const recorded = yield* Effect.exit(records.flushed)
+        if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
+        else if (config.journal === "required") yield* recorded
         return { instance: journal.instance, tasks, missions: contents.missions }
       })
 
@@ -252,15 +254,18 @@ export class Recovery extends Context.Service<Recovery, {
         const busy = new Set((yield* inTheEnd(client.statuses)).keys())
         // An instance that died while it took over a journal leaves the same task in two.
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
+        for (const id of known.keys()) if (yield* life.isLiving(id)) known.delete(id) // it goes on here already
         const tasks = yield* findSessions([...known.values()], sessions)
         yield* stopEnded(tasks, busy)
+        const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
-          return [...entries, ...(yield* goOn(adopted, busy))]
+          const others = yield* goOn(adopted, busy)
+          // Before any notice: one to a Commander that the user aborted must not wake it.
+          for (const { root } of roots) yield* missions.wake(root)
+          return [...entries, ...others]
         }))
-        const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
-        for (const { root } of roots) yield* missions.wake(root)
         return summary(entries, roots.length)
       })
 
@@ -312,8 +317,8 @@ export class Recovery extends Context.Service<Recovery, {
           const { found, undecided } = yield* oneAtATime.withPermit(pass(true))
           if (undecided) yield* FiberSet.run(background, passes(true))
           return [
-            found ?? "Nothing was left unfinished.",
-            ...(undecided ? ["Another machine may still work on some; that is known in a minute."] : [])
+            ...(found === undefined && undecided ? [] : [found ?? "Nothing was left unfinished."]),
+            ...(undecided ? [notYet] : [])
           ].join(" ")
         }).pipe(
           Effect.catchCause((cause) =>
@@ -324,6 +329,9 @@ export class Recovery extends Context.Service<Recovery, {
     })
   )
 }
+
+const notYet = "Some tasks cannot be taken over yet: another machine may still work on them, or the files in "
+  + ".opencode/orchestrator cannot be read or written. That is tried again until they can."
 
 /** What a child carries to be recognised by. */
 const Mark = Schema.Struct({

@@ -50,12 +50,14 @@ export class StallWatch extends Context.Service<StallWatch, {
       const silence = Effect.fnUntraced(function*(id: TaskId, slot: Slot): Effect.fn.Return<Silence> {
         let since = 0
         let step = 0
+        let steppedAt = 0
         let looked: string | undefined
         while (true) {
           const task = yield* Effect.orDie(store.get(id)) // it runs, so it is at hand
           const now = yield* Clock.currentTimeMillis
           const retried = now - (task.retrying?.since ?? now)
-          if (task.retrying !== undefined && retried >= Duration.toMillis(config.retryLimit)) {
+          const retryLeft = Duration.toMillis(config.retryLimit) - retried
+          if (task.retrying !== undefined && retryLeft <= 0) {
             return {
               type: "retried",
               message: `OpenCode retried for ${formatDuration(retried)}: ${task.retrying.message}`
@@ -66,13 +68,15 @@ export class StallWatch extends Context.Service<StallWatch, {
             since = alive
             step = 0
           }
-          const wait = since + (step + 1) * patience - now
+          // After a pause, of the machine or between two instances, the silence may be longer than all waits together.
+          const wait = Math.max(since, steppedAt) + patience - now
           if (wait > 0 || task.session === undefined) {
-            yield* Effect.sleep(Math.max(wait, 1_000))
+            yield* Effect.sleep(wait > 0 ? Math.min(wait, retryLeft) : 1_000)
             continue
           }
           const silentFor = `no sign of life for ${formatDuration(now - since)}`
           step++
+          steppedAt = now
           if (step === 1) {
             looked = yield* trace(task.session)
             yield* show(task, `${silentFor}; looked at it`)

@@ -44,11 +44,13 @@ export class TaskJournal extends Context.Service<TaskJournal, {
   readonly record: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
   readonly note: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void>
+  /** Waits until all that was recorded, noted and dropped so far is on disk. */
+  readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
   readonly drop: (kind: Kind, id: string) => Effect.Effect<void>
   /** A task in the journal of another instance, alive or dead. */
   readonly elsewhere: (id: string) => Effect.Effect<Option.Option<Task>>
-  /** Whether another instance has taken this one for dead and works on its tasks: this one must not touch them again. */
+  /** Whether its tasks are another instance's by now, because this one was taken for dead, or has ended: it must not touch them. */
   readonly isLost: Effect.Effect<boolean>
 }>()("orchestrator/tasks/TaskJournal") {
   /** Records nothing: all is lost with the process. */
@@ -56,6 +58,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
     instance: undefined,
     record: () => Effect.void,
     note: () => Effect.void,
+    flushed: Effect.void,
     drop: () => Effect.void,
     elsewhere: () => Effect.succeedNone,
     isLost: Effect.succeed(false)
@@ -78,6 +81,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
       let file: Writer | undefined
       let failing = false
       let lost = false
+      let ended = false
       const takenOver = new JournalFailed({ file: lease.journal, why: "another OpenCode has taken it over" })
 
       const open = Effect.gen(function*() {
@@ -166,6 +170,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
       }
 
       const end = Effect.gen(function*() {
+        ended = true
         yield* flush
         const left = file
         if (left === undefined) return
@@ -181,16 +186,23 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         Effect.forkScoped
       )
 
+      const flushed = Effect.suspend(() => {
+        // Nobody would write it any more. What still calls, such as a tool that the host cuts off, must not wait for that.
+        if (ended) return Effect.fail(new JournalFailed({ file: lease.journal, why: "this OpenCode is ending" }))
+        const done = Deferred.makeUnsafe<void, JournalFailed>()
+        waiting.push(done)
+        Queue.offerUnsafe(wake, undefined)
+        return Deferred.await(done)
+      })
+
       return TaskJournal.of({
         instance: lease.instance,
         record: (kind, id, value) =>
           Effect.suspend(() => {
-            change(kind, id, value)
-            const done = Deferred.makeUnsafe<void, JournalFailed>()
-            waiting.push(done)
-            Queue.offerUnsafe(wake, undefined)
-            return Deferred.await(done)
+            if (!ended) change(kind, id, value)
+            return flushed
           }),
+        flushed,
         note: (kind, id, value) => Effect.sync(() => change(kind, id, value)),
         drop: (kind, id) => Effect.sync(() => change(kind, id, undefined)),
         elsewhere: Effect.fnUntraced(function*(id) {
@@ -204,7 +216,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
           }
           return Option.none()
         }),
-        isLost: Effect.sync(() => lost)
+        isLost: Effect.sync(() => lost || ended)
       })
     })
   )

@@ -41,6 +41,8 @@ export type Entry = "launch" | "attend" | "repeat" | "resume"
 export class TaskLife extends Context.Service<TaskLife, {
   /** Begins the life of a recorded task, in the background. It settles the task, whatever happens. */
   readonly begin: (accepted: Accepted, entry: Entry) => Effect.Effect<void>
+  /** Whether the life of a task goes on here. */
+  readonly isLiving: (id: TaskId) => Effect.Effect<boolean>
   /** Ends a task and does what follows from it, if this is the first end of that run. */
   readonly settle: (id: TaskId, run: number, end: TaskEnd) => Effect.Effect<void>
   /** Cancels a task, whatever its run by now, with all it has delegated, and stops its child. */
@@ -362,6 +364,7 @@ export class TaskLife extends Context.Service<TaskLife, {
       return TaskLife.of({
         begin: (accepted, entry) =>
           Effect.asVoid(FiberMap.run(lives, accepted.task.id, Effect.interruptible(live(accepted, entry)))),
+        isLiving: (id) => FiberMap.has(lives, id),
         settle,
         cancel,
         cancelAll,

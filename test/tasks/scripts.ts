@@ -1,13 +1,18 @@
 /** What the tests of the core share: models that act by script, and a user who acts while virtual time passes. */
 import { assert } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber, Layer, Scope } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
+import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
 import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
 import * as TestOrchestrator from "../../adapters/test/TestOrchestrator.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import type { Task } from "../../src/domain/Task.ts"
+import type { Owner } from "../../src/host/Instance.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 
@@ -101,6 +106,87 @@ export const withActors =
       return yield* exit
     })
 
+/** One instance in a world that outlives it, in its turn or beside others. */
+export interface Life {
+  readonly owner: Owner
+  readonly gate: CrashGate.CrashGate
+  /** Does something with this instance. */
+  readonly do: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, Exclude<R, World>>
+  /** It ends in order, as at the end of its OpenCode; the host itself goes on. */
+  readonly end: Effect.Effect<void>
+  /** It is killed, and its process with it; the host itself goes on, without the orchestrator's tools. */
+  readonly kill: Effect.Effect<void>
+  /** `kill -9` of the whole OpenCode process that it lives in. */
+  readonly killHost: Effect.Effect<void>
+}
+
+type Outside = Layer.Success<ReturnType<typeof TestOrchestrator.world>>
+
+/** A host, a disk and processes, in which instances start and end. Those that are left at the end, end in order. */
+export const withWorld =
+  (actors: Readonly<Record<string, Actor>>, options?: Omit<TestOrchestrator.TestOptions, "script" | "config">) =>
+  <A, E, R>(test: Effect.Effect<A, E, R>): Effect.Effect<A, E, Exclude<Exclude<R, Scope.Scope>, Outside>> =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const outside = yield* Layer.buildWithScope(TestOrchestrator.world({ script: cast(actors), ...options }), scope)
+      const exit = yield* Effect.exit(Effect.provide(Scope.provide(test, scope), outside))
+      yield* doing(Scope.close(scope, exit))
+      return yield* exit
+    })
+
+/** Starts an instance in a new process, and OpenCode with it if that is down. */
+export const start = Effect.fnUntraced(function*(
+  options?: Partial<Omit<TestOrchestrator.InstanceOptions, "gate">> & {
+    /** What it is to die at. */
+    readonly arm?: Parameters<CrashGate.CrashGate["arm"]>
+  }
+) {
+  const host = yield* SimulatedHost
+  const processes = yield* SimulatedInstance.SimulatedProcesses
+  const process = options?.process ?? host.process
+  yield* process.restart
+  const owner = options?.owner ?? (yield* processes.start())
+  const gate = yield* CrashGate.make
+  if (options?.arm !== undefined) yield* gate.arm(...options.arm)
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const outside = yield* Effect.context<Outside>()
+  const context = yield* doing(
+    TestOrchestrator.instance({ ...options, owner, gate }).pipe(
+      Layer.provideMerge(Layer.succeedContext(outside)),
+      Layer.buildWithScope(scope)
+    )
+  )
+  const over = Effect.andThen(
+    Effect.andThen(processes.end(owner), Effect.exit(doing(Scope.close(scope, Exit.void)))), // nothing of a killed one can end in order
+    options?.process === undefined ? host.withdraw() : Effect.void
+  )
+  const life: Life = {
+    owner,
+    gate,
+    do: (effect) => Effect.provide(effect, context),
+    end: over,
+    kill: Effect.andThen(gate.crash, over),
+    killHost: Effect.andThen(gate.crash, Effect.andThen(process.crash, over))
+  }
+  return life
+})
+
+/** The toasts that instances have shown, in words. */
+export const toasts = Effect.flatMap(
+  ShownToasts,
+  ({ all }) => Effect.map(all, (toasts) => toasts.map(({ message, title }) => `${title}: ${message}`))
+)
+
+/** The text of a file. */
+export const fileText = (path: string) =>
+  Effect.flatMap(MemoryDisk, (disk) => Effect.map(disk.read(path), (text) => text ?? assert.fail(`no file ${path}`)))
+
+export const folder = "/project/.opencode/orchestrator"
+
+/** Files in the orchestrator's folder whose names end so. */
+export const files = (end: string) =>
+  Effect.flatMap(MemoryDisk, (disk) => Effect.map(disk.list(folder), (all) => all.filter((path) => path.endsWith(end))))
+
 /** Does something that takes a moment of virtual time, and lets no more time pass than it takes. */
 export const doing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {
@@ -115,13 +201,14 @@ export const doing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A,
 /** Lets time pass until the condition holds, and tells how much did; fails at the limit. */
 export const until = Effect.fnUntraced(function*<E, R>(
   condition: Effect.Effect<boolean, E, R>,
-  limit: Duration.Input = "5 minutes"
+  limit: Duration.Input = "5 minutes",
+  step: Duration.Input = "10 millis"
 ) {
   const start = yield* Clock.currentTimeMillis
   while (!(yield* condition)) {
     const passed = (yield* Clock.currentTimeMillis) - start
     assert.isBelow(passed, Duration.toMillis(Duration.fromInputUnsafe(limit)), "the condition did not come to hold")
-    yield* TestClock.adjust(10)
+    yield* TestClock.adjust(step)
   }
   return (yield* Clock.currentTimeMillis) - start
 })
