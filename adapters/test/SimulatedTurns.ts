@@ -202,9 +202,14 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   const conversation = (session: HostSession<Process>): ReadonlyArray<ConversationMessage> => [
     { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
     ...session.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
-      message.role === "assistant" && !message.completed ? [] : [
+      // A turn that was cut off is shown with what its calls had answered by then; one that has just begun is empty.
+      message.role === "assistant" && text === "" && tools.length === 0 ? [] : [
         { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
-        ...tools.map(({ result }): ConversationMessage => ({ role: "tool", text: result, toolCalls: [] }))
+        ...tools.map(({ result, status }): ConversationMessage => ({
+          role: "tool",
+          text: status === "running" ? "[Tool execution was interrupted]" : result,
+          toolCalls: []
+        }))
       ]
     )
   ]

@@ -157,8 +157,17 @@ export class Notices extends Context.Service<Notices, {
         yield* told(group.map(({ id }) => id))
       }, Effect.catchTag("TaskNotFound", Effect.die)) // tasks that are untold are not archived
 
-      const flush = (parent: SessionId) =>
-        quietly(parent, Effect.repeat(send(parent), { while: () => hasUntold(parent) }).pipe(Effect.asVoid))
+      const sendAll = (parent: SessionId) =>
+        Effect.repeat(send(parent), { while: () => hasUntold(parent) }).pipe(Effect.asVoid)
+
+      const flush = (parent: SessionId) => quietly(parent, sendAll(parent))
+
+      /** A child that waits for its tasks holds no slot: it is told by its own life, once that has one again. */
+      const sendUnlessWaiting = (parent: SessionId) =>
+        Effect.flatMap(
+          store.bySession(parent),
+          (own) => Option.exists(own, (task) => task.waiting) ? Effect.void : sendAll(parent)
+        )
 
       const hasUntold = (parent: SessionId) => Effect.map(tasksOf(parent), (tasks) => tasks.some(isUntold))
 
@@ -168,7 +177,6 @@ export class Notices extends Context.Service<Notices, {
         const ended = tasks.filter(isUntold).map((task) => task.endedAt ?? 0)
         if (ended.length === 0) return undefined
         const own = yield* store.bySession(parent)
-        // A child that waits for its tasks holds no slot: it is told by its own task, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
         // A child that ended badly is not to be woken by the ends of its own tasks.
         if (Option.exists(own, (task) => isSettled(task) && task.state !== "completed")) {
@@ -185,7 +193,7 @@ export class Notices extends Context.Service<Notices, {
           const due = yield* wait(parent)
           if (due === undefined) return
           if (due > 0) yield* Effect.sleep(due)
-          else yield* Effect.andThen(ready.get(parent) ?? Effect.void, flush(parent))
+          else yield* Effect.andThen(ready.get(parent) ?? Effect.void, quietly(parent, sendUnlessWaiting(parent)))
         }
       }, (telling, parent) =>
         telling.pipe(
@@ -255,8 +263,9 @@ const NoticeMetadata = Schema.Struct({ orchestrator: Schema.Literal("notice"), t
 const tellsOf = (message: Message, task: Task): boolean =>
   message.parts.some((part) => {
     if (part.type === "text") return Schema.is(NoticeMetadata)(part.metadata) && part.metadata.tasks.includes(task.id)
-    const words = isSettled(task) ? `${task.id} ${endWords[task.state]} ` : undefined
-    return part.type === "tool" && words !== undefined && part.output?.startsWith(words) === true
+    // Whatever it was said to have come to: an end that could not be recorded may be found again as another one.
+    return part.type === "tool"
+      && Object.values(endWords).some((words) => part.output?.startsWith(`${task.id} ${words} `) === true)
   })
 
 /** One message for a group of ended tasks; each with its result, whole when short. */

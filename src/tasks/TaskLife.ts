@@ -300,9 +300,10 @@ export class TaskLife extends Context.Service<TaskLife, {
             case "retried":
               return { state: "failed", reason: outcome.message }
             case "finished": {
-              const last = yield* lastWord(session, promptId, outcome.text)
-              if (last !== undefined) return { state: "completed", result: last }
-              yield* waitForOwnTasks(id, run, session, slot)
+              const next = yield* afterTurn(id, run, session, promptId, outcome.text)
+              if (next.type === "done") return { state: "completed", result: next.text }
+              if (next.type === "waits") yield* waitForOwnTasks(id, run, session, slot)
+              if (next.type !== "goes on") yield* notices.flush(session).pipe(untilHostAnswers)
               continue
             }
             case "silent":
@@ -328,37 +329,45 @@ export class TaskLife extends Context.Service<TaskLife, {
       })
 
       /**
-       * The text of a finished turn, if it is the child's last: no task of its own is unsettled or untold. When it was told
-       * of one, another turn may have come after the one that was seen.
+       * What follows from a finished turn, decided while no notice is sent: the child is done only when no task of its own
+       * is unsettled or untold. When it was told of one, another turn may have come after the one that was `seen`.
        */
-      const lastWord = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId, seen: string) {
-        const own = (yield* store.all).filter((task) => task.parent === session)
-        if (own.length === 0) return seen
+      const afterTurn = Effect.fnUntraced(function*(
+        id: TaskId,
+        run: number,
+        session: SessionId,
+        prompt: MessageId,
+        seen: string
+      ): Effect.fn.Return<AfterTurn, SessionError> {
+        const ownTasks = Effect.map(store.all, (all) => all.filter((task) => task.parent === session))
+        if ((yield* ownTasks).length === 0) return { type: "done", text: seen }
         return yield* notices.quietly(
           session,
-          Effect.gen(function*() {
-            const open = (yield* store.all).some((task) => task.parent === session && isOpen(task))
-            if (open) return undefined
+          Effect.gen(function*(): Effect.fn.Return<AfterTurn, SessionError> {
             const turn = readTurn(yield* untilHostAnswers(client.messages(session, newestMessages)), prompt)
-            return turn.state === "finished" ? turn.text : undefined
+            const own = yield* ownTasks
+            if (turn.state !== "finished") return { type: "goes on" }
+            if (!own.some(isOpen)) return { type: "done", text: turn.text }
+            if (own.every(isSettled)) return { type: "is to be told" }
+            yield* apply(id, { type: "waiting", run, waiting: true })
+            return { type: "waits" }
           })
         )
       })
 
-      /** Waits without a slot until the child's own tasks have settled, or the oldest ended one has waited long enough; then tells it. */
+      /**
+       * Waits without a slot until the child's own tasks have settled, or the oldest ended one has waited long enough. It
+       * counts as waiting until it has a slot again: a child that does not wait may be told of its tasks by anybody.
+       */
       const waitForOwnTasks = Effect.fnUntraced(function*(id: TaskId, run: number, session: SessionId, slot: Slot) {
         const open = yield* unsettled((task) => task.parent === session)
         const allSettled = Effect.forEach(open, (task) => Effect.orDie(store.settled(task.id)), { // unsettled: it is at hand
           concurrency: "unbounded",
           discard: true
         })
-        // Waiting until it has a slot again: somebody who does not wait may be told of its tasks by anybody.
-        yield* Effect.acquireUseRelease(
-          apply(id, { type: "waiting", run, waiting: true }),
-          () => slot.parkedWhile(Effect.timeoutOption(allSettled, config.noticeMaxWait)),
-          () => Effect.asVoid(Effect.orDie(store.apply(id, { type: "waiting", run, waiting: false }))) // settled tasks ignore it
+        yield* slot.parkedWhile(Effect.timeoutOption(allSettled, config.noticeMaxWait)).pipe(
+          Effect.ensuring(Effect.ignore(store.apply(id, { type: "waiting", run, waiting: false }))) // a settled task may be archived
         )
-        yield* notices.flush(session).pipe(untilHostAnswers)
       })
 
       return TaskLife.of({
@@ -380,6 +389,13 @@ class NotMade extends Schema.TaggedError<NotMade>()("NotMade", { cause: HostUnav
 
 const aFewTimes = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.retry(effect, { times: 5, schedule: Schedule.exponential("100 millis") })
+
+type AfterTurn =
+  | { readonly type: "done"; readonly text: string }
+  /** It has been told of a task meanwhile, and goes on. */
+  | { readonly type: "goes on" }
+  | { readonly type: "is to be told" }
+  | { readonly type: "waits" }
 
 const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
 

@@ -40,7 +40,12 @@ const share = Effect.fnUntraced(function*(seed: number, missions: number, jobs: 
     Effect.fnUntraced(function*([first, count]) {
       const handle = yield* spawner.spawn(ChildProcess.make(process.execPath, [
         fileURLToPath(import.meta.url),
-        ...["--seed", String(first), "--missions", String(count), "--jobs", "1"]
+        "--seed",
+        String(first),
+        "--missions",
+        String(count),
+        "--jobs",
+        "1"
       ]))
       yield* Stream.decodeText(handle.all).pipe(Stream.splitLines, Stream.runForEach((line) => Console.log(line)))
       return Number(yield* handle.exitCode)

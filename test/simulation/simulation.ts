@@ -96,7 +96,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       )
       const crash = scenario.crashes[index]
       yield* gate.crashed.pipe(
-        Effect.andThen(crash?.withHost === true ? host.crash : Effect.andThen(host.withdraw(), gauge.stop)),
+        Effect.andThen(crash?.withHost === true ? host.crash : Effect.andThen(gauge.stop, host.withdraw())),
         Effect.forkScoped({ startImmediately: true })
       )
       if (crash !== undefined) yield* gate.arm((yield* gate.effects).length + crash.effect, crash.moment)
