@@ -126,3 +126,20 @@ export class SessionClient extends Context.Service<SessionClient, {
     answers: ReadonlyArray<ReadonlyArray<string>> | undefined
   ) => Effect.Effect<void, HostError>
 }>()("orchestrator/host/SessionClient") {}
+
+/** Waits until a prompt can be read in its session: the host says yes to it before it has stored it. */
+export const arrival = (
+  client: SessionClient["Service"],
+  session: SessionId,
+  id: MessageId
+): Effect.Effect<void, HostError> =>
+  client.hasMessage(session, id).pipe(
+    Effect.repeat({ schedule: Schedule.spaced("100 millis"), until: (arrived) => arrived }),
+    Effect.delay("100 millis"),
+    Effect.timeoutOrElse({
+      duration: "30 seconds",
+      orElse: () =>
+        Effect.fail(new HostUnavailable({ operation: "prompt", detail: "it took a prompt and did not store it" }))
+    }),
+    Effect.asVoid
+  )

@@ -16,7 +16,7 @@ import {
 import { Config } from "../Config.ts"
 import { type Message, type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
 import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId } from "../domain/Task.ts"
-import { HostUnavailable, SessionClient, type SessionError } from "../host/SessionClient.ts"
+import { arrival, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { TaskStore } from "./TaskStore.ts"
 
@@ -109,18 +109,6 @@ export class Notices extends Context.Service<Notices, {
         hushed.delete(parent)
       })
 
-      /** The host says yes to a prompt before it has stored it: told is what can be read in the session. */
-      const arrival = (parent: SessionId, id: MessageId) =>
-        client.hasMessage(parent, id).pipe(
-          Effect.repeat({ schedule: Schedule.spaced("100 millis"), until: (arrived) => arrived }),
-          Effect.delay("100 millis"),
-          Effect.timeoutOrElse({
-            duration: "30 seconds",
-            orElse: () =>
-              Effect.fail(new HostUnavailable({ operation: "prompt", detail: "it took a notice and did not store it" }))
-          })
-        )
-
       /** Records the message id with every task it tells of, sends it, records that it was sent. */
       const send = Effect.fnUntraced(function*(parent: SessionId) {
         if (!(yield* hasUntold(parent))) return
@@ -151,7 +139,7 @@ export class Notices extends Context.Service<Notices, {
             synthetic: true,
             noReply: hushed.has(parent)
           })
-          yield* arrival(parent, id)
+          yield* arrival(client, parent, id)
           sent.delete(id)
         }
         yield* told(group.map(({ id }) => id))

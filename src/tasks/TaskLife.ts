@@ -21,7 +21,7 @@ import {
   type TaskId
 } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
-import { HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { arrival, HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
@@ -279,6 +279,8 @@ export class TaskLife extends Context.Service<TaskLife, {
         const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
         const { after } = yield* apply(id, { type: "resumed", run: task.run + 1, promptId })
         yield* say(after, session, promptId, text)
+        // A turn that its own tasks have started meanwhile is no answer to it.
+        yield* untilHostAnswers(arrival(client, session, promptId))
       })
 
       /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
