@@ -150,13 +150,6 @@ export class Notices extends Context.Service<Notices, {
 
       const flush = (parent: SessionId) => quietly(parent, sendAll(parent))
 
-      /** A child that waits for its tasks holds no slot: it is told by its own life, once that has one again. */
-      const sendUnlessWaiting = (parent: SessionId) =>
-        Effect.flatMap(
-          store.bySession(parent),
-          (own) => Option.exists(own, (task) => task.waiting) ? Effect.void : sendAll(parent)
-        )
-
       const hasUntold = (parent: SessionId) => Effect.map(tasksOf(parent), (tasks) => tasks.some(isUntold))
 
       /** How long to wait before telling the parent; undefined when somebody else will, or there is nothing to tell. */
@@ -165,6 +158,7 @@ export class Notices extends Context.Service<Notices, {
         const ended = tasks.filter(isUntold).map((task) => task.endedAt ?? 0)
         if (ended.length === 0) return undefined
         const own = yield* store.bySession(parent)
+        // A child that waits for its tasks holds no slot: it is told by its own life, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
         // A child that ended badly is not to be woken by the ends of its own tasks.
         if (Option.exists(own, (task) => isSettled(task) && task.state !== "completed")) {
@@ -181,7 +175,11 @@ export class Notices extends Context.Service<Notices, {
           const due = yield* wait(parent)
           if (due === undefined) return
           if (due > 0) yield* Effect.sleep(due)
-          else yield* Effect.andThen(ready.get(parent) ?? Effect.void, quietly(parent, sendUnlessWaiting(parent)))
+          else {
+            yield* ready.get(parent) ?? Effect.void
+            // The parent may have ended, or begun to wait, while it was waited for.
+            yield* quietly(parent, Effect.flatMap(wait(parent), (due) => due === 0 ? sendAll(parent) : Effect.void))
+          }
         }
       }, (telling, parent) =>
         telling.pipe(

@@ -68,7 +68,7 @@ export class TaskLife extends Context.Service<TaskLife, {
       const stallWatch = yield* StallWatch
       const store = yield* TaskStore
       /** Stops of children; they outlive `lives`, whose ends use them. */
-      const stopping = yield* FiberSet.make()
+      const stops = yield* FiberSet.make()
       const lives = yield* FiberMap.make<TaskId>()
       const slots = new Map<SessionId, Slot>()
       const unsettled = (belongs: (task: Task) => boolean) =>
@@ -149,7 +149,9 @@ export class TaskLife extends Context.Service<TaskLife, {
         if ((yield* journal.isLost) || promptId === undefined) return
         // A life that ends before its task does is broken off by the end of this instance.
         if (state === "running") yield* apply(id, { type: "interrupted", run })
-        yield* Effect.flatMap(FiberSet.run(stopping, quieten(session, promptId)), Fiber.await)
+        // A notice on its way would start another turn behind the one that is aborted.
+        const stopping = notices.quietly(session, quieten(session, promptId))
+        yield* Effect.flatMap(FiberSet.run(stops, stopping), Fiber.await)
       })
 
       // ---- the life of a task -----------------------------------------------------------------------------------

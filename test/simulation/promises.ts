@@ -54,7 +54,11 @@ export const checkPromises = Effect.fnUntraced(function*({ disk, host, overLimit
   const sessions = yield* host.sessions
   const exists = (id: SessionId) => sessions.some((session) => session.id === id)
   const messages = new Map<SessionId, ReadonlyArray<Message>>()
-  for (const { id } of sessions) messages.set(id, yield* host.direct.messages(id, 100_000))
+  for (const { id } of sessions) {
+    // As the real host shows them: by their ids.
+    const stored = yield* host.direct.messages(id, 100_000)
+    messages.set(id, stored.toSorted((a, b) => a.id < b.id ? -1 : 1))
+  }
 
   const tasks = new Map<string, Task>()
   for (const path of yield* disk.list("/project/.opencode/archive")) {
