@@ -64,6 +64,8 @@ export interface Scenario {
     /** Bytes that still fit. */
     readonly room: number
   }>
+  /** Another OpenCode, with a mission of its own, lives in the same folder all the time. */
+  readonly twin: boolean
   /** Until the user answers what an agent asks, ms. */
   readonly answersAfter: number
 }
@@ -122,7 +124,18 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       what: pick(["full", "read-only"] as const),
       room: int(0, 300)
     }))
-    return { seed, jobs, limits, faults, crashes, hostCrashes, user, disk, answersAfter: int(0, 10_000) }
+    return {
+      seed,
+      jobs,
+      limits,
+      faults,
+      crashes,
+      hostCrashes,
+      user,
+      disk,
+      answersAfter: int(0, 10_000),
+      twin: !calm && chance(0.15)
+    }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
 export const allJobs = (jobs: ReadonlyArray<Job>): ReadonlyArray<Job> =>

@@ -2,15 +2,15 @@
 import { Effect, Option, Schema } from "effect"
 import type { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import type { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import type { Mission } from "../../src/domain/Mission.ts"
 import { type Message, messageText, type Session, type SessionId, startsRun } from "../../src/domain/Session.ts"
 import { isSettled, Task } from "../../src/domain/Task.ts"
-import { MissionLoop } from "../../src/mission/MissionLoop.ts"
-import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { type Scenario } from "./Scenario.ts"
 
-/** Counts the children whose model calls are open, and remembers when there were too many. */
+/** Counts the children whose model calls are open, for each mission, and remembers when there were too many. */
 export const makeGauge = (limits: Scenario["limits"], trace: (line: string) => void) => {
-  const open = new Map<SessionId, { agent: string; calls: number }>()
+  const rootOf = new Map<SessionId, SessionId>()
+  const open = new Map<SessionId, { agent: string; calls: number; root: SessionId }>()
   const over: Array<string> = []
   let isStopped = false
   return {
@@ -20,14 +20,19 @@ export const makeGauge = (limits: Scenario["limits"], trace: (line: string) => v
     }),
     begin: (session: Session) => {
       if (session.parent === undefined) return
-      const known = open.get(session.id) ?? { agent: session.agent ?? "", calls: 0 }
+      const root = rootOf.get(session.parent) ?? session.parent
+      rootOf.set(session.id, root)
+      const known = open.get(session.id) ?? { agent: session.agent ?? "", calls: 0, root }
       known.calls++
       open.set(session.id, known)
       if (isStopped) return
-      const same = [...open.values()].filter(({ agent }) => agent === known.agent).length
-      if (open.size > limits.total || same > limits.agent) trace(`too many work: ${[...open.keys()].join(", ")}`)
-      if (open.size > limits.total) over.push(`${open.size} children worked at once, and ${limits.total} may`)
-      if (same > limits.agent) over.push(`${same} ${known.agent}s worked at once, and ${limits.agent} may`)
+      const all = [...open.values()].filter((other) => other.root === root)
+      const same = all.filter(({ agent }) => agent === known.agent)
+      if (all.length > limits.total) over.push(`${all.length} children worked at once, and ${limits.total} may`)
+      if (same.length > limits.agent) {
+        over.push(`${same.length} ${known.agent}s worked at once, and ${limits.agent} may`)
+      }
+      if (all.length > limits.total || same.length > limits.agent) trace("too many children are at work")
     },
     end: (session: Session) => {
       const known = open.get(session.id)
@@ -39,7 +44,13 @@ export const makeGauge = (limits: Scenario["limits"], trace: (line: string) => v
 
 interface World {
   readonly scenario: Scenario
-  readonly root: SessionId
+  /** The root sessions of all missions. */
+  readonly roots: ReadonlyArray<SessionId>
+  /** What all instances know of. */
+  readonly known: ReadonlyArray<Task>
+  readonly missions: ReadonlyArray<Mission>
+  /** Sessions in which a turn still runs. */
+  readonly busy: ReadonlyArray<SessionId>
   readonly host: SimulatedHost["Service"]
   readonly disk: MemoryDisk["Service"]
   readonly overLimit: ReadonlyArray<string>
@@ -49,7 +60,9 @@ const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }
 const ArchiveLine = Schema.fromJsonString(Schema.Struct({ task: Task }))
 
 /** What was broken, in words. */
-export const checkPromises = Effect.fnUntraced(function*({ disk, host, overLimit, root, scenario }: World) {
+export const checkPromises = Effect.fnUntraced(function*(
+  { busy, disk, host, known, missions, overLimit, roots, scenario }: World
+) {
   const broken: Array<string> = [...overLimit]
   const sessions = yield* host.sessions
   const exists = (id: SessionId) => sessions.some((session) => session.id === id)
@@ -67,7 +80,7 @@ export const checkPromises = Effect.fnUntraced(function*({ disk, host, overLimit
       if (Option.isSome(archived)) tasks.set(archived.value.task.id, archived.value.task)
     }
   }
-  for (const task of yield* (yield* TaskStore).all) tasks.set(task.id, task)
+  for (const task of known) tasks.set(task.id, task)
 
   // Nothing is lost: every task that a parent or a session knows of is known, and has ended.
   const named = new Set<string>()
@@ -123,15 +136,15 @@ export const checkPromises = Effect.fnUntraced(function*({ disk, host, overLimit
   }
   for (const [task, count] of owners) if (count > 1) broken.push(`${task} has ${count} sessions`)
 
-  const busy = yield* host.direct.statuses
-  if (busy.size > 0) broken.push(`still at work: ${[...busy.keys()].join(", ")}`)
+  if (busy.length > 0) broken.push(`still at work: ${busy.join(", ")}`)
 
-  const missions = yield* (yield* MissionLoop).missions
-  const mission = missions.find((mission) => mission.root === root)
   const isUndisturbed = scenario.user.length === 0 && scenario.disk.length === 0
-  if (mission === undefined) {
-    if (exists(root)) broken.push("the mission is lost")
-  } else if (isUndisturbed && mission.state !== "complete") broken.push(`the mission is ${mission.state}`)
+  for (const root of roots) {
+    const mission = missions.find((mission) => mission.root === root)
+    if (mission === undefined) {
+      if (exists(root)) broken.push("the mission is lost")
+    } else if (isUndisturbed && mission.state !== "complete") broken.push(`the mission is ${mission.state}`)
+  }
   return broken
 })
 

@@ -3,19 +3,21 @@ import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } f
 import { TestClock } from "effect/testing"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
-import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
+import type { SessionId } from "../../src/domain/Session.ts"
 import { isOpen } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
+import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { checkPromises, makeGauge } from "./promises.ts"
-import { asker, goal, makeScript, type Scenario } from "./Scenario.ts"
+import { asker, type Crash, goal, makeScript, type Scenario } from "./Scenario.ts"
 
 export interface Outcome {
   readonly seed: number
@@ -83,70 +85,79 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
     })
 
-    /** A new process with a new instance, which dies as the scenario says. */
-    const start = Effect.fnUntraced(function*(index: number) {
+    /** A new instance that lives in a process of the host, and serves the mission below a root session. */
+    const start = Effect.fnUntraced(function*(process: SimulatedProcess, root: SessionId, crash: Crash | undefined) {
       const owner = yield* processes.start()
       const gate = yield* CrashGate.make
       const scope = yield* Scope.make()
-      const ports = Layer.provide(CrashGate.layer(gate), SimulatedInstance.layer(owner))
+      const ports = CrashGate.layer(gate).pipe(
+        Layer.provide(SimulatedInstance.layer(owner)),
+        Layer.provide(Layer.succeed(SessionClient, process.client))
+      )
       const context = yield* Layer.buildWithScope(Layer.provide(Orchestrator.layer(config), ports), scope)
       const { tools } = yield* Effect.provide(Orchestrator, context)
       yield* host.offer(
-        Object.fromEntries(tools.map((tool) => [tool.name, (args, caller) => gate.guard(tool.call(args, caller))]))
+        Object.fromEntries(tools.map((tool) => [tool.name, (args, caller) => gate.guard(tool.call(args, caller))])),
+        root
       )
-      const crash = scenario.crashes[index]
       yield* gate.crashed.pipe(
-        Effect.andThen(crash?.withHost === true ? host.crash : Effect.andThen(gauge.stop, host.withdraw())),
+        Effect.andThen(crash?.withHost === true ? process.crash : Effect.andThen(gauge.stop, host.withdraw(root))),
         Effect.forkScoped({ startImmediately: true })
       )
       if (crash !== undefined) yield* gate.arm((yield* gate.effects).length + crash.effect, crash.moment)
-      note(`instance ${index + 1} starts`)
-      return { owner, gate, scope, context, crash }
+      return { process, root, owner, gate, scope, context, crash }
     })
     type Instance = Effect.Success<ReturnType<typeof start>>
 
-    const root = (yield* host.direct.create({ title: "A mission" })).id
-    let instance = yield* start(0)
-    let index = 0
+    const newRoot = (process: SimulatedProcess) =>
+      Effect.map(process.direct.create({ title: "A mission" }), ({ id }) => id)
+    const root = yield* newRoot(host.process)
+    let instance = yield* start(host.process, root, scenario.crashes[0])
+    const twin = scenario.twin
+      ? yield* Effect.flatMap(
+        host.another,
+        (process) => Effect.flatMap(newRoot(process), (root) => start(process, root, undefined))
+      )
+      : undefined
+    const instances = () => (twin === undefined ? [instance] : [instance, twin])
 
-    /** The user says something to the Commander, once more when nothing of it arrived. */
-    const say = Effect.fnUntraced(function*(text: string) {
-      const { context, gate } = instance
+    /** The user says something to the Commander; the instance may die of it. */
+    const say = Effect.fnUntraced(function*({ context, gate, process, root }: Instance, text: string) {
       note(`the user says: ${text}`)
       yield* gate.guard(Effect.flatMap(MissionLoop, (missions) => missions.userSpoke(root, true, text))).pipe(
         Effect.provide(context)
       )
-      yield* host.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
+      yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
     }, Effect.exit)
 
     /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
     const bury = Effect.fnUntraced(function*(dead: Instance) {
       crashes++
-      note(
-        `instance ${index + 1} died ${yield* dead.gate.diedAt}${
-          dead.crash?.withHost === true ? ", the host with it" : ""
-        }`
-      )
+      note(`the instance died ${yield* dead.gate.diedAt}${dead.crash?.withHost === true ? ", the host with it" : ""}`)
       yield* doing(Scope.close(dead.scope, Exit.void))
       yield* processes.end(dead.owner)
       yield* pass(dead.crash?.down ?? 0)
       yield* host.restart
-      index++
-      instance = yield* start(index)
+      note("another instance starts")
+      instance = yield* start(host.process, root, scenario.crashes[crashes])
     })
 
-    const isDeleted = Effect.map(host.sessions, (all) => !all.some(({ id }) => id === root))
-    const isKnown = Effect.gen(function*() {
-      const missions = yield* (yield* MissionLoop).missions
-      return missions.some((mission) => mission.root === root) || (yield* isDeleted)
-    })
-    const isOver = Effect.gen(function*() {
-      const missions = yield* (yield* MissionLoop).missions
-      const tasks = yield* (yield* TaskStore).all
-      const busy = yield* Effect.orElseSucceed(host.direct.statuses, () => new Map([["down", undefined]]))
-      const hasEnded = (yield* isDeleted)
-        || missions.some((mission) => mission.root === root && mission.state !== "active")
-      return hasEnded && !tasks.some(isOpen) && busy.size === 0
+    const isDeleted = (root: SessionId) => Effect.map(host.sessions, (all) => !all.some(({ id }) => id === root))
+    const missionOf = ({ context, root }: Instance) =>
+      Effect.flatMap(MissionLoop, ({ missions }) => missions).pipe(
+        Effect.map((missions) => missions.find((mission) => mission.root === root)),
+        Effect.provide(context)
+      )
+    const tasksOf = ({ context }: Instance) => Effect.provide(Effect.flatMap(TaskStore, ({ all }) => all), context)
+    const busyIn = ({ process }: Instance) =>
+      process.direct.statuses.pipe(
+        Effect.map((statuses) => [...statuses.keys()]),
+        Effect.orElseSucceed(() => [root]) // it is down
+      )
+    const isOver = Effect.fnUntraced(function*(instance: Instance) {
+      const mission = yield* missionOf(instance)
+      const hasEnded = (mission !== undefined && mission.state !== "active") || (yield* isDeleted(instance.root))
+      return hasEnded && !(yield* tasksOf(instance)).some(isOpen) && (yield* busyIn(instance)).length === 0
     })
 
     // ---- what goes wrong, and what the user does --------------------------------------------------------------
@@ -178,23 +189,25 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       note(`the user decides to ${does}`)
       if (does === "abort the root") {
         yield* host.direct.abort(root)
-        events.push([now() + 7_000, Effect.suspend(() => say("Go on."))])
+        events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
       } else if (does === "abort a child") yield* host.direct.abort(child)
       else yield* host.direct.delete(does === "delete the root" ? root : child)
     }, Effect.exit)
     for (const { at, does } of scenario.user) events.push([at, act(does)])
-    yield* host.direct.events.pipe(
-      Stream.runForEach((event) =>
-        event.type === "permission"
-          ? Effect.ignore(Effect.delay(host.direct.replyPermission(event.id, "once"), scenario.answersAfter)) // it may be gone by then
-          : Effect.void
-      ),
-      Effect.forkScoped
-    )
+    for (const { process: { direct } } of instances()) {
+      yield* direct.events.pipe(
+        Stream.runForEach((event) =>
+          event.type === "permission"
+            ? Effect.ignore(Effect.delay(direct.replyPermission(event.id, "once"), scenario.answersAfter)) // it may be gone by then
+            : Effect.void
+        ),
+        Effect.forkScoped
+      )
+    }
 
     // ---- the mission ------------------------------------------------------------------------------------------
 
-    yield* doing(say(goal))
+    for (const one of instances()) yield* doing(say(one, goal))
     let settledFrom = 0
     while (true) {
       const due = events.filter(([at]) => at <= now())
@@ -208,11 +221,12 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         continue
       }
       // A user who sees that nothing happens says it again.
-      if (now() % 30_000 < step && !(yield* Effect.provide(isKnown, instance.context))) yield* doing(say(goal))
+      const isUnheard = (yield* missionOf(instance)) === undefined && !(yield* isDeleted(root))
+      if (now() % 30_000 < step && isUnheard) yield* doing(say(instance, goal))
       if (due.length > 0) settledFrom = now()
       // What a disk that could not be written has put off is looked at every ten seconds.
       const isSettled = events.length === 0 && now() - settledFrom > 15_000
-      if (isSettled && (yield* Effect.provide(isOver, instance.context))) break
+      if (isSettled && (yield* Effect.forEach(instances(), isOver)).every((over) => over)) break
       if (now() > deadline) {
         broken.push("it did not end")
         break
@@ -222,14 +236,22 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     yield* instance.gate.disarm
     yield* pass(20_000) // children that ended badly are watched until they are known to be quiet
     broken.push(
-      ...(yield* Effect.provide(
-        checkPromises({ scenario, root, host, disk, overLimit: gauge.overLimit() }),
-        instance.context
-      ))
+      ...(yield* checkPromises({
+        scenario,
+        roots: instances().map(({ root }) => root),
+        known: (yield* Effect.forEach(instances(), tasksOf)).flat(),
+        missions: (yield* Effect.forEach(instances(), missionOf)).filter((mission) => mission !== undefined),
+        busy: (yield* Effect.forEach(instances(), busyIn)).flat(),
+        host,
+        disk,
+        overLimit: gauge.overLimit()
+      }))
     )
-    const held = yield* Effect.provide(Effect.flatMap(Concurrency, ({ held }) => held), instance.context)
-    if (held > 0) broken.push(`${held} slots are held after the end`)
-    yield* doing(Scope.close(instance.scope, Exit.void))
+    for (const { context, scope } of instances()) {
+      const held = yield* Effect.provide(Effect.flatMap(Concurrency, ({ held }) => held), context)
+      if (held > 0) broken.push(`${held} slots are held after the end`)
+      yield* doing(Scope.close(scope, Exit.void))
+    }
     const leases = (yield* disk.list("/project")).filter((path) => path.endsWith(".lease"))
     // A claimed instance that died on a disk that could not be written may leave its own.
     if (leases.length > (scenario.disk.length > 0 ? 2 : 0)) broken.push(`leases are left: ${leases.join(", ")}`)
