@@ -26,6 +26,9 @@ const heartbeat = "10 seconds"
 /** An instance of another machine whose lease has not changed for this long, watched by our own clock, is dead. In ms. */
 const expiry = 60_000
 
+/** How long a claimed instance may learn that it was, if it should live after all. In ms. */
+const takenKept = 24 * 60 * 60_000
+
 export class Lease extends Context.Service<Lease, {
   /** This instance's name, in files and in the metadata of the sessions it makes. */
   readonly instance: string
@@ -43,6 +46,8 @@ export class Lease extends Context.Service<Lease, {
   readonly claim: (
     foreign: boolean
   ) => Effect.Effect<{ readonly claimed: ReadonlyArray<Journal>; readonly undecided: boolean }>
+  /** Whether another instance has claimed this one's journal; it may also have been deleted. */
+  readonly isTaken: Effect.Effect<boolean>
   /** The journals that `claim` might give, without claiming them. */
   readonly abandoned: Effect.Effect<ReadonlyArray<Journal>>
   /** The journals of all other instances, to read only. */
@@ -58,6 +63,7 @@ export class Lease extends Context.Service<Lease, {
       const instance = `${owner.machine}-${randomText(10, () => random.nextDoubleUnsafe())}`
       const folder = path.join(root, ".opencode", "orchestrator")
       const journal = path.join(folder, `${instance}.jsonl`)
+      const takenOf = (name: string) => path.join(folder, `${name}.taken`)
       const leaseOf = (name: string) => path.join(folder, `${name}.lease`)
       /** Others whose process cannot be seen from here: their newest beat, and since when it is that. */
       const watched = new Map<string, { readonly beat: number; readonly since: number }>()
@@ -112,10 +118,17 @@ export class Lease extends Context.Service<Lease, {
         })
       })
 
-      /** A lease of a dead instance that had not begun a journal says nothing. */
+      /** A lease of a dead instance without a journal says nothing, nor does it matter any more that one was claimed. */
       const sweep = Effect.gen(function*() {
         const owners = new Set((yield* list).map(({ owner }) => owner))
+        const now = yield* Clock.currentTimeMillis
         for (const name of yield* fs.readDirectory(folder)) {
+          if (name.endsWith(".taken")) {
+            const { mtime } = yield* fs.stat(path.join(folder, name))
+            if (Option.exists(mtime, (time) => now - time.getTime() > takenKept)) {
+              yield* fs.remove(path.join(folder, name))
+            }
+          }
           const holder = /^([a-z0-9]+-[a-z0-9]+)\.lease$/.exec(name)?.[1]
           if (holder === undefined || holder === instance || owners.has(holder)) continue
           if (yield* isDead(holder)) yield* fs.remove(path.join(folder, name), { force: true })
@@ -132,7 +145,10 @@ export class Lease extends Context.Service<Lease, {
           if (dead !== true) continue
           const mine = path.join(folder, `${instance}.claims.${found.instance}.jsonl`)
           // Its owner is looked up by the name of the file: this instance must have a lease before the name says so.
-          const won = yield* Effect.andThen(beat === 0 ? take : Effect.void, fs.rename(found.path, mine)).pipe(
+          const won = yield* (beat === 0 ? take : Effect.void).pipe(
+            // Should it live after all, this tells it why its journal is gone.
+            Effect.andThen(fs.writeFileString(takenOf(found.owner), "")),
+            Effect.andThen(fs.rename(found.path, mine)),
             Effect.as(true),
             Effect.orElseSucceed(() => false)
           )
@@ -162,7 +178,16 @@ export class Lease extends Context.Service<Lease, {
         Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead !== false))
       )
 
-      return Lease.of({ instance, folder, journal, take, claim, abandoned, others: list })
+      return Lease.of({
+        instance,
+        folder,
+        journal,
+        take,
+        claim,
+        abandoned,
+        others: list,
+        isTaken: Effect.orElseSucceed(fs.exists(takenOf(instance)), () => false)
+      })
     })
   )
 }

@@ -105,6 +105,13 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         const out = yield* open
         if (isNew) return
         if (!(yield* fs.exists(lease.journal))) {
+          if (!(yield* lease.isTaken)) {
+            // Somebody has deleted the folder, `git clean` perhaps: all that matters is still here.
+            yield* out.close
+            file = undefined
+            yield* open
+            return
+          }
           lost = true
           yield* notifier.show(presets.journalLost)
           return yield* takenOver

@@ -55,11 +55,15 @@ describe("a lease", () => {
       assert.deepStrictEqual(yield* claimed(next.lease), [dead.lease.instance])
       assert.deepStrictEqual(yield* claimed((yield* start()).lease), [])
       const mine = next.lease.instance
-      assert.deepStrictEqual(yield* list, [
-        `${folder}/.gitignore`,
-        `${folder}/${mine}.claims.${dead.lease.instance}.jsonl`,
-        `${folder}/${mine}.lease`
-      ])
+      assert.deepStrictEqual(
+        yield* list,
+        [
+          `${folder}/.gitignore`,
+          `${folder}/${mine}.claims.${dead.lease.instance}.jsonl`,
+          `${folder}/${mine}.lease`,
+          `${folder}/${dead.lease.instance}.taken`
+        ].toSorted()
+      )
     }).pipe(Effect.provide(world())))
 
   it.effect("of an instance that ended in order leaves its journal to be claimed, and no lease", () =>
@@ -252,5 +256,18 @@ describe("a lease", () => {
       assert.deepStrictEqual(journals(yield* list), journals(left))
       const shown = yield* (yield* ShownToasts).all
       assert.deepStrictEqual(shown, [presets.journalLost])
+    }).pipe(Effect.provide(world())))
+
+  it.effect("an owner whose folder was deleted under it writes its journal anew, with all that matters", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      yield* writeTo(first.journal, "a goal")
+      const disk = yield* MemoryDisk
+      yield* disk.fileSystem.remove(folder, { recursive: true })
+      yield* writeTo(first.journal, "another goal")
+      assert.isFalse(yield* first.journal.isLost)
+      const journal = (yield* list).find((path) => path.endsWith(".jsonl")) ?? assert.fail("no journal")
+      assert.include(yield* disk.read(journal), "another goal")
+      assert.isTrue((yield* list).some((path) => path.endsWith(".lease")))
     }).pipe(Effect.provide(world())))
 })
