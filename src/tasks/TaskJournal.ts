@@ -355,7 +355,8 @@ const Line = Schema.fromJsonString(Schema.Union([
 ]))
 type Line = typeof Line.Type
 
-const encodeLine = (content: Line) => Result.getOrThrow(Schema.encodeResult(Line)(content)) // it came out of our own schemas
+const encodeLine = (content: Line) => Result.getOrThrow(encodeJson(content)) // it came out of our own schemas
+const encodeJson = Schema.encodeResult(Schema.fromJsonString(Schema.Unknown))
 const decodeLine = Schema.decodeOption(Line)
 
 /** Each line begins with the checksum of its text: a damaged one is recognised although it may still be JSON. */
@@ -452,7 +453,7 @@ export const readJournal = Effect.fnUntraced(function*(
   return { tasks, missions, damaged, unknownVersion: false }
 })
 
-const linesAtOnce = 200
+const linesAtOnce = 50
 
 const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeMission = Schema.decodeUnknownOption(Mission)
