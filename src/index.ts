@@ -5,6 +5,7 @@ export * from "./domain/Agent.ts"
 export * as Mission from "./domain/Mission.ts"
 export * from "./domain/Session.ts"
 export * as Task from "./domain/Task.ts"
+export { Instance, Owner } from "./host/Instance.ts"
 export { Notifier, presets, type Toast } from "./host/Notifier.ts"
 export * from "./host/SessionClient.ts"
 export { MissionLoop } from "./mission/MissionLoop.ts"
@@ -20,6 +21,8 @@ export {
   UnknownAgent,
   UnknownModel
 } from "./tasks/Orders.ts"
+export { Recovery } from "./tasks/Recovery.ts"
+export { JournalFailed } from "./tasks/TaskJournal.ts"
 export { TaskManager } from "./tasks/TaskManager.ts"
 export { TaskNotFound, TaskStore, TooManyTasks } from "./tasks/TaskStore.ts"
 export { type Caller, type Tool, ToolRefusal } from "./tools/Tool.ts"
