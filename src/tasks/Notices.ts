@@ -109,6 +109,16 @@ export class Notices extends Context.Service<Notices, {
         hushed.delete(parent)
       })
 
+      /**
+       * Left by an earlier instance, below a newer message, it would be stored and start no turn. One that this instance
+       * has sent may still be on its way, and must not go out under two ids.
+       */
+      const isStale = Effect.fnUntraced(function*(parent: SessionId, notice: MessageId) {
+        if (sent.has(notice)) return false
+        const [newest] = yield* client.messages(parent, 1)
+        return newest !== undefined && newest.id > notice
+      })
+
       /** Records the message id with every task it tells of, sends it, records that it was sent. */
       const send = Effect.fnUntraced(function*(parent: SessionId) {
         if (!(yield* hasUntold(parent))) return
@@ -121,11 +131,7 @@ export class Notices extends Context.Service<Notices, {
         const pending = untold.find((task) => task.notice !== undefined)?.notice
         const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)
         if (pending === undefined || !(yield* client.hasMessage(parent, pending))) {
-          const [newest] = yield* client.messages(parent, 1)
-          // Left by an earlier instance, below a newer message, it would be stored and start no turn. One that this
-          // instance has sent may still be on its way, and must not go out under two ids.
-          const isStale = pending !== undefined && newest !== undefined && newest.id > pending && !sent.has(pending)
-          const id = pending === undefined || isStale ? yield* ids.message : pending
+          const id = pending === undefined || (yield* isStale(parent, pending)) ? yield* ids.message : pending
           sent.add(id)
           const instead = pending === undefined ? {} : { instead: pending }
           for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id, ...instead })

@@ -247,10 +247,14 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         overLimit: gauge.overLimit()
       }))
     )
-    for (const { context, scope } of instances()) {
+    for (const { context, gate, scope } of instances()) {
       const held = yield* Effect.provide(Effect.flatMap(Concurrency, ({ held }) => held), context)
       if (held > 0) broken.push(`${held} slots are held after the end`)
       yield* doing(Scope.close(scope, Exit.void))
+      // A fiber that is left over would come to do something.
+      const effects = (yield* gate.effects).length
+      yield* pass(60_000)
+      if ((yield* gate.effects).length > effects) broken.push("something goes on after the instance has closed")
     }
     const leases = (yield* disk.list("/project")).filter((path) => path.endsWith(".lease"))
     // A claimed instance that died on a disk that could not be written may leave its own.
