@@ -183,6 +183,14 @@ export class Recovery extends Context.Service<Recovery, {
         )
       })
 
+      /** A task that has ended before it could go on here, or whose parent has: no life of it is there to stop its child. */
+      const stopShort = Effect.fnUntraced(function*(task: Task, busy: ReadonlySet<SessionId>) {
+        yield* life.cancel(task.id, "its parent ended")
+        if (task.session !== undefined && task.promptId !== undefined && busy.has(task.session)) {
+          yield* life.quieten(task.session, task.promptId)
+        }
+      })
+
       /** Ends first, then those that go on in their sessions, then launches. */
       const goOn = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
         const left = tasks.filter(isOpen)
@@ -200,7 +208,12 @@ export class Recovery extends Context.Service<Recovery, {
         for (const { entry, task } of [...found.filter((one) => !isLaunch(one)), ...found.filter(isLaunch)]) {
           if (entry === "settled") continue
           // It may have moved on while it was examined.
-          yield* begin(yield* Effect.orElseSucceed(store.get(task.id), () => task), entry)
+          const current = yield* Effect.orElseSucceed(store.get(task.id), () => task)
+          const above = yield* store.bySession(task.parent)
+          const isOrphan = Option.exists(above, (parent) => isSettled(parent) && parent.state !== "completed")
+          if (isOrphan || isSettled(current)) {
+            yield* stopShort(current, busy)
+          } else yield* begin(current, entry)
         }
         return found.map(({ entry }) => entry)
       })

@@ -280,9 +280,11 @@ export class TaskLife extends Context.Service<TaskLife, {
         const promptId = yield* ids.message
         const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
         const { after } = yield* apply(id, { type: "resumed", run: task.run + 1, promptId })
-        yield* say(after, session, promptId, text)
-        // A turn that its own tasks have started meanwhile is no answer to it.
-        yield* untilHostAnswers(arrival(client, session, promptId))
+        // A turn that its own tasks have started meanwhile is no answer to it. A host that ended before it had stored it is
+        // told again, under the same id.
+        yield* untilHostAnswers(
+          Effect.andThen(say(after, session, promptId, text), arrival(client, session, promptId))
+        )
       })
 
       /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
