@@ -6,6 +6,7 @@ import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
 import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
 import type { HostAgent } from "../../src/domain/Agent.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
+import type { EndState } from "../../src/domain/Task.ts"
 
 /** How the model behaves that works on a job. */
 const natures = [
@@ -138,6 +139,14 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
     }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
+/** Nothing goes wrong in it but what the models do. */
+export const isCalm = ({ crashes, disk, faults, hostCrashes, user }: Scenario): boolean =>
+  faults.every === undefined && [crashes, disk, hostCrashes, user].every(({ length }) => length === 0)
+
+/** How a task ends whose model behaves so, and that delegates nothing. */
+export const naturalEnd = ({ nature }: Job): EndState =>
+  nature === "refused" || nature === "dies always" || nature === "hangs always" ? "failed" : "completed"
+
 export const allJobs = (jobs: ReadonlyArray<Job>): ReadonlyArray<Job> =>
   jobs.flatMap((job) => [job, ...allJobs(job.below)])
 
@@ -153,7 +162,7 @@ export const asker: HostAgent = {
 
 export const goal = "MISSION: have all jobs done."
 const promptOf = (job: Job) => `WORK on ${job.name}.`
-const titleOf = (job: Job) => `job <${job.name}>`
+export const titleOf = (job: Job) => `job <${job.name}>`
 
 /** Acts as sensible agents would: whatever a conversation shows as delegated is not delegated again. */
 export const makeScript = (scenario: Scenario, trace: (line: string) => void): SimulatedScript => {

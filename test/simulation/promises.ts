@@ -4,8 +4,9 @@ import type { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import type { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import type { Mission } from "../../src/domain/Mission.ts"
 import { type Message, messageText, type Session, type SessionId, startsRun } from "../../src/domain/Session.ts"
-import { isSettled, Task } from "../../src/domain/Task.ts"
-import { type Scenario } from "./Scenario.ts"
+import { endWords, further, isSettled, Task } from "../../src/domain/Task.ts"
+import { readJournal } from "../../src/tasks/TaskJournal.ts"
+import { allJobs, isCalm, naturalEnd, type Scenario, titleOf } from "./Scenario.ts"
 
 /** Counts the children whose model calls are open, for each mission, and remembers when there were too many. */
 export const makeGauge = (limits: Scenario["limits"], trace: (line: string) => void) => {
@@ -54,6 +55,8 @@ interface World {
   readonly host: SimulatedHost["Service"]
   readonly disk: MemoryDisk["Service"]
   readonly overLimit: ReadonlyArray<string>
+  /** When the user aborted what the Commander was doing, ms. */
+  readonly abortedAt: number | undefined
 }
 
 const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
@@ -61,7 +64,7 @@ const ArchiveLine = Schema.fromJsonString(Schema.Struct({ task: Task }))
 
 /** What was broken, in words. */
 export const checkPromises = Effect.fnUntraced(function*(
-  { busy, disk, host, known, missions, overLimit, roots, scenario }: World
+  { abortedAt, busy, disk, host, known, missions, overLimit, roots, scenario }: World
 ) {
   const broken: Array<string> = [...overLimit]
   const sessions = yield* host.sessions
@@ -74,24 +77,11 @@ export const checkPromises = Effect.fnUntraced(function*(
   }
 
   const tasks = new Map<string, Task>()
-  for (const path of yield* disk.list("/project/.opencode/archive")) {
-    for (const line of ((yield* disk.read(path)) ?? "").split("\n")) {
-      const archived = Schema.decodeOption(ArchiveLine)(line)
-      if (Option.isSome(archived)) tasks.set(archived.value.task.id, archived.value.task)
-    }
-  }
-  for (const task of known) tasks.set(task.id, task)
+  for (const task of [...(yield* archived(disk)), ...known]) tasks.set(task.id, task)
 
   // Nothing is lost: every task that a parent or a session knows of is known, and has ended.
-  const named = new Set<string>()
-  for (const session of sessions) {
-    if (Schema.is(Mark)(session.metadata)) named.add(session.metadata.orchestrator.task)
-    for (const output of outputs(messages.get(session.id) ?? [])) {
-      const started = /^(task_\w+) (started|waits in line)/.exec(output)
-      if (started?.[1] !== undefined) named.add(started[1])
-    }
-  }
-  for (const id of named) if (!tasks.has(id)) broken.push(`${id} is lost`)
+  const expected = new Set(sessions.flatMap((session) => named(session, messages.get(session.id) ?? [])))
+  for (const id of expected) if (!tasks.has(id)) broken.push(`${id} is lost`)
   for (const task of tasks.values()) {
     if (!isSettled(task)) {
       broken.push(`${task.id} (${task.description}) is still ${task.state}`)
@@ -102,9 +92,35 @@ export const checkPromises = Effect.fnUntraced(function*(
     const parent = [...tasks.values()].findLast(({ session }) => session === task.parent)
     const isGone = !exists(task.parent) || (parent !== undefined && parent.state !== "completed")
     const wasCutOff = !task.background && task.state === "cancelled"
-    if (told > 1) broken.push(`${task.id} (${task.description}) was told ${told} times`)
-    if (told === 0 && !isGone && !wasCutOff) {
+    // What is told is recorded first. An end that could not be recorded may be found again as another one.
+    const other = told.find((words) => words !== endWords[task.state])
+    if (other !== undefined && scenario.disk.length === 0) {
+      broken.push(`${task.id} (${task.description}) ${other}, as was told, and is ${task.state}`)
+    }
+    if (told.length > 1) broken.push(`${task.id} (${task.description}) was told ${told.length} times`)
+    if (told.length === 0 && !isGone && !wasCutOff) {
       broken.push(`${task.id} (${task.description}, ${task.state}) was never told`)
+    }
+    // A child that ended badly takes the tasks below it with it, and an abort by the user all of them.
+    const endedAfter = task.state === "cancelled" ? 0 : (task.endedAt ?? 0) - stopTime
+    if (parent !== undefined && isSettled(parent) && parent.state !== "completed") {
+      if (endedAfter > (parent.endedAt ?? 0)) {
+        broken.push(`${task.id} (${task.description}) went on although its parent ${parent.id} had ended`)
+      }
+    }
+    const isAborted = abortedAt !== undefined && scenario.disk.length === 0 && task.mission === roots[0]
+      && task.createdAt < abortedAt
+    if (isAborted && endedAfter > abortedAt) {
+      broken.push(`${task.id} (${task.description}) went on although the user had aborted the mission`)
+    }
+    // Where nothing goes wrong but what the models do, a task ends as its model makes it end. In no case has it to be
+    // stopped at its time limit: stalls are found sooner, and only those below it may take longer.
+    const job = allJobs(scenario.jobs).find((job) => titleOf(job) === task.description)
+    if (job !== undefined && job.below.length === 0) {
+      const natural = naturalEnd(job)
+      if (isCalm(scenario) ? task.state !== natural : task.state === "timed_out") {
+        broken.push(`${task.id} (${task.description}, ${job.nature}) is ${task.state}, not ${natural}`)
+      }
     }
     // Done means done: the result is what the child said last.
     const said = task.session === undefined ? undefined : messages.get(task.session)
@@ -118,7 +134,7 @@ export const checkPromises = Effect.fnUntraced(function*(
     if (said !== undefined) {
       const prompts = said.filter(startsRun)
       if (prompts.length > 2 || task.run > 2) {
-        broken.push(`${task.id} (${task.description}) was run ${prompts.length} times`)
+        broken.push(`${task.id} (${task.description}) was run ${Math.max(prompts.length, task.run)} times`)
       }
       said.forEach((message, place) => {
         const before = said[place - 1]
@@ -148,17 +164,85 @@ export const checkPromises = Effect.fnUntraced(function*(
   return broken
 })
 
+/** A child may take this long to stop, with what is below it. In ms. */
+const stopTime = 30_000
+
+/**
+ * What was broken, in words: whatever a session knows of a task is on disk. To be asked when an instance has just died:
+ * later it shows no more, where the next one can find it out from the host.
+ */
+export const checkRecords = Effect.fnUntraced(function*(
+  { disk, host, scenario }: Pick<World, "disk" | "host" | "scenario">
+) {
+  const broken: Array<string> = []
+  const recorded = new Map<string, Task>()
+  const keep = (task: Task) => {
+    const known = recorded.get(task.id)
+    recorded.set(task.id, known === undefined ? task : further(known, task))
+  }
+  for (const task of yield* archived(disk)) keep(task)
+  for (const path of yield* disk.list("/project/.opencode/orchestrator")) {
+    if (path.endsWith(".jsonl")) { for (const task of (yield* readJournal(path)).tasks) keep(task) }
+  }
+  const sessions = yield* host.sessions
+  for (const task of recorded.values()) {
+    const parent = [...recorded.values()].findLast(({ session }) => session === task.parent)
+    const isGone = parent !== undefined && isSettled(parent) && parent.state !== "completed"
+    const isOwed = task.told && !isGone && (task.background || task.state !== "cancelled")
+    if (!isOwed || !sessions.some(({ id }) => id === task.parent)) continue
+    const told = tellings(yield* host.direct.messages(task.parent, 100_000), task)
+    if (told.length === 0) broken.push(`${task.id} (${task.description}) is recorded as told, and was not`)
+  }
+  for (const session of sessions) {
+    const messages = yield* host.direct.messages(session.id, 100_000)
+    for (const id of named(session, messages)) {
+      if (!recorded.has(id)) broken.push(`${id} was launched, and is not recorded`)
+    }
+    for (const [id, words] of allTellings(messages)) {
+      const task = recorded.get(id)
+      // An end that could not be recorded may be found again as another one.
+      const isSo = task !== undefined && isSettled(task)
+        && (endWords[task.state] === words || scenario.disk.length > 0)
+      if (!isSo) broken.push(`${id} ${words}, as was told, and that is not recorded`)
+    }
+  }
+  return broken
+})
+
+/** The tasks that a session knows of: its own, and those that it was told have begun. */
+const named = ({ metadata }: Session, messages: ReadonlyArray<Message>): ReadonlyArray<string> => [
+  ...(Schema.is(Mark)(metadata) ? [metadata.orchestrator.task] : []),
+  ...outputs(messages).flatMap((output) => /^(task_\w+) (?:started|waits in line)/.exec(output)?.[1] ?? [])
+]
+
+const archived = Effect.fnUntraced(function*(disk: MemoryDisk["Service"]) {
+  const tasks: Array<Task> = []
+  for (const path of yield* disk.list("/project/.opencode/archive")) {
+    for (const line of ((yield* disk.read(path)) ?? "").split("\n")) {
+      const archived = Schema.decodeOption(ArchiveLine)(line)
+      if (Option.isSome(archived)) tasks.push(archived.value.task)
+    }
+  }
+  return tasks
+})
+
 const outputs = (messages: ReadonlyArray<Message>): ReadonlyArray<string> =>
   messages.flatMap(({ parts }) => parts.flatMap((part) => part.type === "tool" ? [part.output ?? ""] : []))
 
-/** How often a session was told of a task's end: by notices, and by the answers of calls. */
-const tellings = (messages: ReadonlyArray<Message>, task: Task): number => {
-  const words = new RegExp(`^(## )?${task.id} (completed|failed|was cancelled|ran out of time) after`)
+/** How a session was told that tasks ended, with the words of each time: by notices, and by the answers of calls. */
+const allTellings = (messages: ReadonlyArray<Message>): ReadonlyArray<readonly [id: string, words: string]> => {
+  const headline = new RegExp(`^(?:## )?(task_\\w+) (${Object.values(endWords).join("|")}) after`)
   const texts = messages.flatMap((message) =>
     message.role === "user" ? message.parts.flatMap((part) => part.type === "text" ? [part.text] : []) : []
   )
-  return [...texts, ...outputs(messages)].flatMap((text) => text.split("\n")).filter((line) => words.test(line)).length
+  return [...texts, ...outputs(messages)].flatMap((text) => text.split("\n")).flatMap((line) => {
+    const [, id, words] = headline.exec(line) ?? []
+    return id === undefined || words === undefined ? [] : [[id, words] as const]
+  })
 }
+
+const tellings = (messages: ReadonlyArray<Message>, task: Task): ReadonlyArray<string> =>
+  allTellings(messages).flatMap(([id, words]) => id === task.id ? [words] : [])
 
 const isFinished = (message: Message): boolean =>
   message.role === "assistant" && message.completed && message.error === undefined && message.finish === "stop"

@@ -1,6 +1,6 @@
 /** Simulates missions with everything that can go wrong, and checks the promises: `npm run simulate -- --seed N --missions M`. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Console, Effect, Schema, Stream } from "effect"
+import { Console, Effect, Option, Schema, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as os from "node:os"
@@ -17,17 +17,24 @@ export const simulate = (seed: number): Effect.Effect<Outcome> => Effect.flatMap
 export const describe = ({ broken, seed, trace }: Outcome): string =>
   [`seed ${seed}: ${broken.join("; ")}`, ...trace.map((line) => `  ${line}`)].join("\n")
 
-const runAll = Effect.fnUntraced(function*(seeds: ReadonlyArray<number>, verbose: boolean) {
+const runAll = Effect.fnUntraced(function*(
+  seeds: ReadonlyArray<number>,
+  verbose: boolean,
+  until: Option.Option<string>
+) {
+  let run = 0
   let failed = 0
   let crashes = 0
   for (const seed of seeds) {
     const outcome = yield* simulate(seed)
+    run++
     crashes += outcome.crashes
     if (outcome.broken.length === 0) continue
     failed++
     yield* Console.log(verbose ? describe(outcome) : `seed ${seed}: ${outcome.broken.join("; ")}`)
+    if (Option.exists(until, (pattern) => new RegExp(pattern).test(outcome.broken.join("; ")))) break
   }
-  yield* Console.log(`${seeds.length - failed} missions kept every promise, ${failed} did not; ${crashes} crashes`)
+  yield* Console.log(`${run - failed} missions kept every promise, ${failed} did not; ${crashes} crashes`)
   return failed
 })
 
@@ -75,11 +82,15 @@ if (import.meta.main) {
         Flag.withSchema(whole(1)),
         Flag.withDefault(os.availableParallelism()),
         Flag.withDescription("Processes that share them")
+      ),
+      until: Flag.String("until-broken").pipe(
+        Flag.optional,
+        Flag.withDescription("Ends, with --jobs 1, after the first mission whose problems fit this regular expression")
       )
     },
-    Effect.fnUntraced(function*({ jobs, missions, seed }) {
+    Effect.fnUntraced(function*({ jobs, missions, seed, until }) {
       const failed = jobs === 1 || missions === 1
-        ? yield* runAll(Array.from({ length: missions }, (_, index) => seed + index), missions === 1)
+        ? yield* runAll(Array.from({ length: missions }, (_, index) => seed + index), missions === 1, until)
         : yield* share(seed, missions, jobs)
       if (failed > 0) {
         return yield* new PromisesBroken({ message: "Some promises were broken; run a seed alone to see how." })

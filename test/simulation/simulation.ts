@@ -10,13 +10,13 @@ import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import { isOpen } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
-import { SessionClient } from "../../src/host/SessionClient.ts"
+import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
-import { checkPromises, makeGauge } from "./promises.ts"
+import { checkPromises, checkRecords, makeGauge } from "./promises.ts"
 import { asker, type Crash, goal, makeScript, type Scenario } from "./Scenario.ts"
 
 export interface Outcome {
@@ -120,6 +120,10 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       )
       : undefined
     const instances = () => (twin === undefined ? [instance] : [instance, twin])
+    /** The mission below `root` was recorded, and must be known from now on. */
+    let isKept = false
+    /** When the user aborted what the Commander of it was doing. */
+    let abortedAt: number | undefined
 
     /** The user says something to the Commander; the instance may die of it. */
     const say = Effect.fnUntraced(function*({ context, gate, process, root }: Instance, text: string) {
@@ -127,17 +131,20 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       yield* gate.guard(Effect.flatMap(MissionLoop, (missions) => missions.userSpoke(root, true, text))).pipe(
         Effect.provide(context)
       )
+      if (root === instance.root) isKept = scenario.disk.length === 0
       yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
     }, Effect.exit)
 
     /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
     const bury = Effect.fnUntraced(function*(dead: Instance) {
       crashes++
+      abortedAt = undefined // the user may say "Go on." before the next instance has seen it
       note(`the instance died ${yield* dead.gate.diedAt}${dead.crash?.withHost === true ? ", the host with it" : ""}`)
       yield* doing(Scope.close(dead.scope, Exit.void))
       yield* processes.end(dead.owner)
       yield* pass(dead.crash?.down ?? 0)
       yield* host.restart
+      if (scenario.disk.length === 0) broken.push(...(yield* checkRecords({ disk, host, scenario })))
       note("another instance starts")
       instance = yield* start(host.process, root, scenario.crashes[crashes])
     })
@@ -183,11 +190,18 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         )
       ])
     }
-    const act = Effect.fnUntraced(function*(does: Scenario["user"][number]["does"]) {
+    const act = Effect.fnUntraced(function*(
+      does: Scenario["user"][number]["does"],
+      patience = 20
+    ): Effect.fn.Return<void, SessionError> {
       const children = (yield* host.sessions).filter(({ parent }) => parent !== undefined)
       const child = children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
       note(`the user decides to ${does}`)
       if (does === "abort the root") {
+        // There is something to abort when the Commander works: the user waits for that, for a while.
+        const isAtWork = (yield* host.direct.statuses).has(root)
+        if (!isAtWork && patience > 0) return void events.push([now() + step, act(does, patience - 1)])
+        if (isAtWork) abortedAt = now()
         yield* host.direct.abort(root)
         events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
       } else if (does === "abort a child") yield* host.direct.abort(child)
@@ -222,7 +236,11 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
       // A user who sees that nothing happens says it again.
       const isUnheard = (yield* missionOf(instance)) === undefined && !(yield* isDeleted(root))
-      if (now() % 30_000 < step && isUnheard) yield* doing(say(instance, goal))
+      if (now() % 30_000 < step && isUnheard) {
+        const isElsewhere = twin !== undefined && (yield* missionOf({ ...twin, root })) !== undefined
+        if (isKept && !isElsewhere && now() - settledFrom > 5_000) broken.push("the mission is lost")
+        yield* doing(say(instance, goal))
+      }
       if (due.length > 0) settledFrom = now()
       // What a disk that could not be written has put off is looked at every ten seconds.
       const isSettled = events.length === 0 && now() - settledFrom > 15_000
@@ -235,6 +253,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     }
     yield* instance.gate.disarm
     yield* pass(20_000) // children that ended badly are watched until they are known to be quiet
+    broken.push(...(yield* checkRecords({ disk, host, scenario })))
     broken.push(
       ...(yield* checkPromises({
         scenario,
@@ -244,12 +263,13 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         busy: (yield* Effect.forEach(instances(), busyIn)).flat(),
         host,
         disk,
-        overLimit: gauge.overLimit()
+        overLimit: gauge.overLimit(),
+        abortedAt
       }))
     )
     for (const { context, gate, scope } of instances()) {
       const held = yield* Effect.provide(Effect.flatMap(Concurrency, ({ held }) => held), context)
-      if (held > 0) broken.push(`${held} slots are held after the end`)
+      if (held !== 0) broken.push(`${held} slots are held after the end`)
       yield* doing(Scope.close(scope, Exit.void))
       // A fiber that is left over would come to do something.
       const effects = (yield* gate.effects).length
