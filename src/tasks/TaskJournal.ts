@@ -384,7 +384,7 @@ const changeLine = (key: string, before: Value | undefined, after: Value | undef
 
 /** FNV-1a, 32 bits, as eight hex digits. */
 const checksum = (text: string): string => {
-  let hash = 0x811c9dc5
+  let hash = 0x811c9dc5 | 0 // a number beyond 31 bits would be a double, and slow
   for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193)
   return (hash >>> 0).toString(16).padStart(8, "0")
 }
@@ -453,7 +453,7 @@ export const readJournal = Effect.fnUntraced(function*(
   return { tasks, missions, damaged, unknownVersion: false }
 })
 
-const linesAtOnce = 50
+const linesAtOnce = 100
 
 const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeMission = Schema.decodeUnknownOption(Mission)
