@@ -11,12 +11,11 @@ import {
   Option,
   Path,
   Schedule,
-  Schema,
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
 import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
-import { isOpen, isSettled, type Task, TaskId } from "../domain/Task.ts"
+import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
@@ -24,7 +23,7 @@ import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
 import { readJournal, TaskJournal } from "./TaskJournal.ts"
-import { type Entry, TaskLife } from "./TaskLife.ts"
+import { type Entry, readMark, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 export class Recovery extends Context.Service<Recovery, {
@@ -87,7 +86,7 @@ export class Recovery extends Context.Service<Recovery, {
         const adopted: Array<Task> = []
         for (const session of sessions) {
           const mark = readMark(session)
-          if (mark === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
+          if (mark?.instance === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
           const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
           const order = messages.find((message) => message.role === "user")
@@ -345,21 +344,6 @@ export class Recovery extends Context.Service<Recovery, {
 
 const notYet = "Some tasks cannot be taken over yet: another machine may still work on them, or the files in "
   + ".opencode/orchestrator cannot be read or written. That is tried again until they can."
-
-/** What a child carries to be recognised by. */
-const Mark = Schema.Struct({
-  orchestrator: Schema.Struct({
-    task: TaskId,
-    run: Schema.Int,
-    instance: Schema.String,
-    mission: SessionId,
-    depth: Schema.Int,
-    description: Schema.String
-  })
-})
-
-const readMark = (session: Session) =>
-  Option.getOrUndefined(Schema.decodeUnknownOption(Mark)(session.metadata))?.orchestrator
 
 const requestsAtOnce = 8
 

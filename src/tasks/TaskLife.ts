@@ -7,7 +7,7 @@ import {
   ownPrompt,
   readTurn,
   type Session,
-  type SessionId,
+  SessionId,
   type TurnError
 } from "../domain/Session.ts"
 import {
@@ -18,7 +18,7 @@ import {
   type Task,
   type TaskEnd,
   type TaskEvent,
-  type TaskId
+  TaskId
 } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { arrival, HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
@@ -244,7 +244,7 @@ export class TaskLife extends Context.Service<TaskLife, {
             "HostUnavailable",
             (error) =>
               Effect.flatMap(aFewTimes(client.children(task.parent)), (children) => {
-                const made = children.find((child) => taskOf(child) === task.id)
+                const made = children.find((child) => readMark(child)?.task === task.id)
                 return made === undefined ? Effect.fail(new NotMade({ cause: error })) : Effect.succeed(made)
               })
           ),
@@ -403,11 +403,21 @@ type AfterTurn =
   | { readonly type: "is to be told" }
   | { readonly type: "waits" }
 
-const Mark = Schema.Struct({ orchestrator: Schema.Struct({ task: Schema.String }) })
+/** What a child carries to be recognised by. */
+const Mark = Schema.Struct({
+  orchestrator: Schema.Struct({
+    task: TaskId,
+    run: Schema.Int,
+    /** Absent when nothing is recorded. */
+    instance: Schema.optional(Schema.String),
+    mission: SessionId,
+    depth: Schema.Int,
+    description: Schema.String
+  })
+})
 
-/** The task that a session was made for. */
-const taskOf = ({ metadata }: Session): string | undefined =>
-  Schema.is(Mark)(metadata) ? metadata.orchestrator.task : undefined
+export const readMark = ({ metadata }: Session) => Option.getOrUndefined(decodeMark(metadata))?.orchestrator
+const decodeMark = Schema.decodeUnknownOption(Mark)
 
 const goOnInstruction =
   "Your last turn ended before you were finished. Go on where you stopped, and end with your result."

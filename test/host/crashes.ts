@@ -2,7 +2,7 @@
  * A mission on the real OpenCode that is killed with SIGKILL, started again, and checked: every result reached its
  * parent once, no child ran more often than it may, finished work was not done again.
  */
-import { Clock, Effect, FileSystem, Option, Schedule, Schema, Stream } from "effect"
+import { Clock, Effect, FileSystem, Option, Path, Schedule, Schema, Stream } from "effect"
 import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
 import type { ModelReply, ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
@@ -106,9 +106,9 @@ const isDelegated = (request: ModelRequest, order: Order) => knows(request, `tas
 export class RoundFailed extends Schema.TaggedError<RoundFailed>()("RoundFailed", { message: Schema.String }) {}
 
 export interface Round {
-  /** From the prompt to SIGKILL, ms; undefined when the mission ended before. */
+  /** From the record of the mission to SIGKILL, ms; undefined when the mission ended before. */
   readonly killedAt: number | undefined
-  /** From the prompt to the end of the mission, ms, the restart included. */
+  /** From the record of the mission to its end, ms, the restart included. */
   readonly took: number
   /** Runs of all tasks, beyond the first of each. */
   readonly resumed: number
@@ -117,7 +117,13 @@ export interface Round {
 const ask = <A>(request: () => Promise<{ readonly data?: A | undefined; readonly error?: unknown }>) =>
   Effect.flatMap(Effect.promise(request), ({ data, error }) =>
     data === undefined
-      ? Effect.fail(new RoundFailed({ message: `OpenCode refused ${String(request)}: ${JSON.stringify(error)}` }))
+      ? Effect.fail(
+        new RoundFailed({
+          message: `OpenCode refused ${String(request)}: ${
+            error instanceof Error ? `${error.message} ${String(error.cause)}` : JSON.stringify(error)
+          }`
+        })
+      )
       : Effect.succeed(data))
 
 const options = { stabilityWait: "1 second", noticeMaxWait: "20 seconds" }
@@ -171,7 +177,10 @@ const Idle = Schema.Struct({
 const startOn = (directory: string, home: string) =>
   startHost({ plugin, directory, home }).pipe(Effect.tap((host) => ask(() => host.client.tool.ids())))
 
-/** Gives the Commander the goal. */
+/**
+ * Gives the Commander the goal, and waits until the orchestrator has recorded it: the host says yes to a prompt before it
+ * has shown it to anybody, and one that it loses until then nobody can know of.
+ */
 const begin = Effect.fnUntraced(function*(host: RealHost, label: string) {
   const root = (yield* ask(() => host.client.session.create({ title: "crash test" }))).id
   yield* Effect.promise(() =>
@@ -181,7 +190,22 @@ const begin = Effect.fnUntraced(function*(host: RealHost, label: string) {
       parts: [{ type: "text", text: goalOf(label) }]
     })
   )
+  yield* isRecorded(host.directory, goalOf(label)).pipe(
+    Effect.repeat({ until: (recorded) => recorded, schedule: Schedule.spaced("5 millis") }),
+    Effect.timeout("30 seconds")
+  )
   return root
+})
+
+const isRecorded = Effect.fnUntraced(function*(directory: string, goal: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.join(directory, ".opencode", "orchestrator")
+  const names = yield* Effect.orElseSucceed(fs.readDirectory(folder), () => [])
+  for (const name of names.filter((name) => name.endsWith(".jsonl"))) {
+    if ((yield* fs.readFileString(path.join(folder, name))).includes(goal)) return true
+  }
+  return false
 })
 
 const untilComplete = (host: RealHost, root: string) =>
@@ -239,7 +263,7 @@ const inspect = Effect.fnUntraced(function*(
   return { resumed }
 })
 
-/** When to kill: some ms after the prompt, or at the first call of the model that fits. */
+/** When to kill: some ms after the mission was recorded, or at the first call of the model that fits. */
 export type Moment = number | ((request: ModelRequest) => boolean)
 
 const untilMoment = Effect.fnUntraced(function*(moment: Moment) {
@@ -257,8 +281,8 @@ export const runRound = Effect.fn("runRound")(function*(moment: Moment | undefin
     const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
     let host = yield* startOn(directory, home)
     const idleAt = yield* listen(host)
-    const startedAt = yield* Clock.currentTimeMillis
     const root = yield* begin(host, "a")
+    const startedAt = yield* Clock.currentTimeMillis
     let killedAt: number | undefined
     if (moment !== undefined) {
       yield* untilMoment(moment)
