@@ -81,7 +81,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A task has one session, also when the host's answer was lost",
     file: "tasks/TaskLife.ts",
-    find: `const made = children.find((child) => taskOf(child) === task.id)`,
+    find: `const made = children.find((child) => readMark(child)?.task === task.id)`,
     replace: `const made = children.find(() => false)`,
     expects: /has 2 sessions/
   },
