@@ -251,7 +251,8 @@ export class TaskLife extends Context.Service<TaskLife, {
           Effect.retry({
             times: 5,
             schedule: Schedule.exponential("100 millis"),
-            while: (error) => error._tag === "NotMade" || error._tag === "HostRefused"
+            // A host that says no for a reason of ours says it again.
+            while: (error) => error._tag === "NotMade" || (error._tag === "HostRefused" && error.status >= 500)
           }),
           Effect.catchTag("NotMade", ({ cause }) => Effect.fail(cause))
         )
