@@ -114,11 +114,13 @@ export const checkPromises = Effect.fnUntraced(function*(
       broken.push(`${task.id} (${task.description}) went on although the user had aborted the mission`)
     }
     // Where nothing goes wrong but what the models do, a task ends as its model makes it end. In no case has it to be
-    // stopped at its time limit: stalls are found sooner, and only those below it may take longer.
+    // stopped at its time limit: stalls are found sooner, and only those below it may take longer. A parent that reached
+    // its own limit takes those below with it.
     const job = allJobs(scenario.jobs).find((job) => titleOf(job) === task.description)
     if (job !== undefined && job.below.length === 0) {
       const natural = naturalEnd(job)
-      if (isCalm(scenario) ? task.state !== natural : task.state === "timed_out") {
+      const wentWithParent = task.state === "cancelled" && parent?.state === "timed_out"
+      if (isCalm(scenario) ? task.state !== natural && !wentWithParent : task.state === "timed_out") {
         broken.push(`${task.id} (${task.description}, ${job.nature}) is ${task.state}, not ${natural}`)
       }
     }
