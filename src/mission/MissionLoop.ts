@@ -12,7 +12,7 @@ import {
   type SessionId,
   type TurnError
 } from "../domain/Session.ts"
-import { goingOn, isOpen, isSettled, isUntold } from "../domain/Task.ts"
+import { goingOn, isOpen, isSettled, isUntold, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -100,9 +100,12 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* FiberMap.remove(reviews, session)
         if (!toCommander) return yield* apply(session, { type: "ended", state: "stopped" })
         yield* touch(session)
-        since.set(session, yield* ids.message)
         const known = missions.get(session)
         const startedAt = yield* Clock.currentTimeMillis
+        if (known?.state === "active") {
+          yield* FiberSet.run(background, abortUnheard(session, since.get(session), startedAt))
+        }
+        since.set(session, yield* ids.message)
         if (known === undefined) {
           for (const mission of missions.values()) {
             if (missions.size < missionsKept) break
@@ -122,6 +125,15 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
       })
+
+      /** The user may speak again before it was heard that the turn was aborted: what was at work until then stops. */
+      const abortUnheard = Effect.fnUntraced(function*(root: SessionId, from: MessageId | undefined, spokeAt: number) {
+        const ran = (task: Task) => task.mission === root && !isSettled(task) && task.createdAt < spokeAt
+        if (!(yield* store.all).some(ran)) return
+        const newest = yield* client.messages(root, newestMessages)
+        if (!newest.some((message) => message.id > (from ?? "") && wasAborted(message))) return
+        yield* manager.cancelMission(root, "the user aborted the mission", spokeAt)
+      }, Effect.catchCause((cause) => Effect.logDebug("an abort that was not heard could not be looked for", cause)))
 
       /** The Commander's turn was aborted by the user, or failed. */
       const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
@@ -322,3 +334,6 @@ const lastAnswer = (messages: ReadonlyArray<Message>, since: MessageId | undefin
   }
   return messageText(last)
 }
+
+const wasAborted = (message: Message): boolean =>
+  message.role === "assistant" && message.error !== undefined && isAbort(message.error)

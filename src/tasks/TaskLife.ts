@@ -162,10 +162,20 @@ export class TaskLife extends Context.Service<TaskLife, {
         const hasSlot = yield* Deferred.make<void>()
         // Until it has a slot, what its own tasks came to must not start a turn of it.
         if (task.session !== undefined) yield* notices.await(task.session, Deferred.await(hasSlot))
-        const slot = yield* concurrency.slot({ task: task.id, agent: task.agent, model: task.model })
-        yield* Deferred.succeed(hasSlot, undefined)
         const child = { idle: false }
-        const end = yield* attempt(accepted, entry, slot, child).pipe(
+        // Whatever happens, the child is stopped unless it is known to be idle: one of an earlier instance may be at work
+        // already, so also when the wait for a slot is cut off.
+        const stopsChild = (session: SessionId) =>
+          Effect.suspend(() => child.idle ? Effect.void : stop(task.id, session))
+        const known = task.session === undefined ? Effect.void : stopsChild(task.session)
+        const slot = yield* Effect.uninterruptibleMask((restore) =>
+          restore(concurrency.slot({ task: task.id, agent: task.agent, model: task.model })).pipe(
+            Effect.onInterrupt(() => known),
+            Effect.tap(() => Effect.addFinalizer(() => known))
+          )
+        )
+        yield* Deferred.succeed(hasSlot, undefined)
+        const end = yield* attempt(accepted, entry, slot, stopsChild).pipe(
           Effect.timeoutOrElse({
             duration: config.taskTimeLimit,
             orElse: () =>
@@ -197,18 +207,17 @@ export class TaskLife extends Context.Service<TaskLife, {
         accepted: Accepted,
         entry: Entry,
         slot: Slot,
-        child: { readonly idle: boolean }
+        stopsChild: (session: SessionId) => Effect.Effect<void>
       ) {
         const { task } = accepted
         yield* apply(task.id, { type: "launching", run: task.run })
         const session = task.session ?? (yield* makeSession(accepted))
+        if (task.session === undefined) yield* Effect.addFinalizer(() => stopsChild(session))
         const watch = yield* completion.watch(session)
         slots.set(session, slot)
         yield* Effect.addFinalizer(() => Effect.sync(() => slots.delete(session)))
         yield* notices.await(session, slot.regained)
         yield* notifier.show(presets.sessionCreated(task))
-        // Whatever happens from here on, the child is stopped unless it is known to be idle.
-        yield* Effect.addFinalizer(() => child.idle ? Effect.void : stop(task.id, session))
         if (entry === "launch") yield* prompt(task, session)
         else if (entry === "attend") yield* watch.look
         else {

@@ -25,8 +25,11 @@ export class TaskManager extends Context.Service<TaskManager, {
     caller: SessionId,
     reason: string
   ) => Effect.Effect<boolean, TaskNotFound | SessionError>
-  /** Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions. */
-  readonly cancelMission: (root: SessionId, reason: string) => Effect.Effect<void>
+  /**
+   * Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions. With
+   * `before`, in epoch ms: only the tasks that were launched until then.
+   */
+  readonly cancelMission: (root: SessionId, reason: string, before?: number) => Effect.Effect<void>
   /** Takes an event of the host. */
   readonly observe: (event: HostEvent) => Effect.Effect<void>
 }>()("orchestrator/tasks/TaskManager") {
@@ -132,9 +135,14 @@ export class TaskManager extends Context.Service<TaskManager, {
           yield* Effect.uninterruptible(life.cancel(task.id, reason)) // cut off midway it would leave the tasks below to run
           return true
         }),
-        cancelMission: Effect.fn("TaskManager.cancelMission")(function*(root: SessionId, reason: string) {
-          const stopped = (yield* store.all).filter((task) => !isSettled(task) && task.mission === root)
-          yield* life.cancelAll((task) => task.mission === root, reason)
+        cancelMission: Effect.fn("TaskManager.cancelMission")(function*(
+          root: SessionId,
+          reason: string,
+          before = Infinity
+        ) {
+          const belongs = (task: Task) => task.mission === root && task.createdAt < before
+          const stopped = (yield* store.all).filter((task) => !isSettled(task) && belongs(task))
+          yield* life.cancelAll(belongs, reason)
           for (const { id } of stopped) {
             const { session } = yield* Effect.orDie(store.get(id)) // it was just cancelled
             if (session !== undefined) yield* Effect.ignore(client.delete(session)) // the cleaner tries again
