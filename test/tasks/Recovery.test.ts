@@ -7,6 +7,7 @@ import type { Mission } from "../../src/domain/Mission.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import { isSettled } from "../../src/domain/Task.ts"
 import { continueInstruction, interruptedInstruction, MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { Recovery } from "../../src/tasks/Recovery.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
 import {
@@ -269,6 +270,24 @@ describe("a task", () => {
       assert.isFalse(yield* next.do(isWorking("work 1")))
       assert.deepStrictEqual(yield* next.do(missions), [])
     }).pipe(withWorld(one)))
+
+  it.effect("that waits in line while its child still works is stopped when its parent is deleted", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* first.do(
+        until(Effect.map(Effect.all([isWorking("work 1"), isWorking("work 2")]), (all) => all.every(Boolean)))
+      )
+      yield* first.kill
+      const next = yield* start({ config: { concurrency: { total: 1 } } })
+      yield* next.do(until(Effect.gen(function*() {
+        const { position } = yield* Concurrency
+        return (yield* Effect.forEach(yield* tasks, ({ id }) => position(id))).some((place) => place === 1)
+      })))
+      const host = yield* SimulatedHost
+      yield* host.direct.delete(root)
+      yield* next.do(until(Effect.map(host.direct.statuses, (all) => all.size === 0), "10 seconds"))
+    }).pipe(withWorld({ goal: delegates([{ prompt: "work 1" }, { prompt: "work 2" }]), work: hangs })))
 
   it.effect("whose agent is not there any more fails with the names of those that are", () =>
     Effect.gen(function*() {
