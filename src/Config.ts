@@ -16,6 +16,12 @@ const count = (minimum: number, maximum: number) => {
 const parseTime = (value: number | string): Option.Option<Duration.Duration> =>
   typeof value === "number" ? Option.some(Duration.millis(value)) : Duration.fromInput(value as Duration.Input) // checked by fromInput itself
 
+const amountMessage = "a number above zero"
+const amount = Schema.Number.annotate({ message: amountMessage }).check(
+  Schema.isFinite({ message: amountMessage }),
+  Schema.isGreaterThan(0, { message: amountMessage })
+)
+
 const timeMessage = "milliseconds above zero, or a text such as \"3 seconds\" or \"60 minutes\""
 
 const Time = Schema.Union([Schema.Number, Schema.String]).annotate({ message: timeMessage }).check(
@@ -101,7 +107,23 @@ export const ConfigSchema = group({
   continuations: field(
     count(0, 100),
     5,
-    "How often in a row a Commander that stops early is told to go on, without a tool call in between."
+    "How often in a row a Commander that stops early is told to go on, without progress in between; then the mission halts."
+  ),
+  budget: field(
+    group({
+      time: field(Time, "8 hours", "The longest a mission may be active."),
+      tokens: field(amount, 50_000_000, "Tokens of all its sessions together, cached ones included."),
+      cost: field(amount, 50, "US dollars, by the host's price list."),
+      tasks: field(count(1, 100_000), 500, "Tasks, those of tasks included."),
+      turns: field(count(1, 1_000_000), 3_000, "Answers of models, each step with tool calls counted."),
+      grace: field(
+        Time,
+        "2 minutes",
+        "How long children have to finish when a limit is reached, and then the Commander to sum up."
+      )
+    }),
+    {},
+    "What a mission may use. At 80 % the Commander is told, at 100 % the mission is brought to its end."
   ),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")

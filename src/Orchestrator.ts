@@ -5,7 +5,9 @@ import type { Instance } from "./host/Instance.ts"
 import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
+import { Budgets } from "./mission/Budgets.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
+import { Missions } from "./mission/Missions.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -30,7 +32,16 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   static readonly layer = (
     config: ConfigValues
   ): Layer.Layer<
-    Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
+    | Orchestrator
+    | TaskManager
+    | MissionLoop
+    | Missions
+    | Budgets
+    | Recovery
+    | TaskStore
+    | Concurrency
+    | Notices
+    | Config,
     never,
     SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
@@ -38,7 +49,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
-    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer).pipe(
+    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, Missions.layer, TaskStore.layer).pipe(
       Layer.provideMerge(records)
     )
     const tasks = TaskManager.layer.pipe(
@@ -49,6 +60,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
+      Layer.provideMerge(Budgets.layer),
       Layer.provideMerge(tasks),
       Layer.provideMerge(ConfigService.layer(config))
     )

@@ -89,8 +89,9 @@ export type Printer = Effect.Success<typeof makePrinter>
 
 /** Every toast that ends a mission, by its title. */
 const ends = new Map([
-  [presets.missionComplete(0).title, true],
+  [presets.missionComplete(0, "").title, true],
   [presets.missionHalted("").title, false],
+  [presets.missionOutOfBudget("").title, false],
   [presets.missionStopped().title, false]
 ])
 

@@ -83,7 +83,11 @@ const WirePart = Schema.Union([
   Schema.Struct({
     type: Schema.Literal("tool"),
     tool: Schema.String,
-    state: Schema.Struct({ status: Schema.String, output: maybe(Schema.String) })
+    state: Schema.Struct({
+      status: Schema.String,
+      input: Schema.optional(Schema.Unknown),
+      output: maybe(Schema.String)
+    })
   }),
   Schema.Struct({ type: Schema.String })
 ])
@@ -91,7 +95,8 @@ const WirePart = Schema.Union([
 const toPart = (wire: typeof WirePart.Type): MessagePart => {
   if ("text" in wire) return { type: "text", text: wire.text, metadata: wire.metadata ?? {} }
   if ("tool" in wire) {
-    return { type: "tool", tool: wire.tool, status: wire.state.status, output: wire.state.output ?? undefined }
+    const { input, output, status } = wire.state
+    return { type: "tool", tool: wire.tool, status, input: JSON.stringify(input ?? {}), output: output ?? undefined }
   }
   return { type: "other" }
 }

@@ -45,6 +45,8 @@ export interface CallGauge {
 
 export interface ToolCall {
   readonly name: string
+  /** JSON of its arguments. */
+  readonly input: string
   readonly status: "running" | "completed" | "error"
   /** What the model is told; empty while it runs. */
   readonly result: string
@@ -162,8 +164,9 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   }
 
   const useTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<ToolCall> => {
-    const completed = (result: string): ToolCall => ({ name, status: "completed", result })
-    const failed = (result: string): ToolCall => ({ name, status: "error", result })
+    const input = JSON.stringify(args)
+    const completed = (result: string): ToolCall => ({ name, input, status: "completed", result })
+    const failed = (result: string): ToolCall => ({ name, input, status: "error", result })
     if (!isOffered(rulesOf(session), name)) return Effect.succeed(failed(`The tool ${name} is not available.`))
     const own = hostTool(session, name, args)
     if (own !== undefined) return Effect.map(own, completed)
@@ -287,7 +290,12 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       const text = reply.text ?? ""
       const toolCalls = reply.toolCalls ?? []
       if (text !== "") yield* publish({ type: "activity", session: id })
-      const running = toolCalls.map(({ name }): ToolCall => ({ name, status: "running", result: "" }))
+      const running = toolCalls.map(({ args, name }): ToolCall => ({
+        name,
+        input: JSON.stringify(args),
+        status: "running",
+        result: ""
+      }))
       replace(session, message, (stored) => withTools({ ...stored, text }, running))
       yield* Effect.forEach(toolCalls, (call, place) => callTool(session, message, place, call), {
         concurrency: "unbounded",
@@ -386,10 +394,11 @@ const withTools = (stored: StoredMessage, tools: ReadonlyArray<ToolCall>): Store
 
 const partsOf = (text: string, tools: ReadonlyArray<ToolCall>): ReadonlyArray<MessagePart> => [
   ...(text === "" ? [] : [{ type: "text" as const, text, metadata: {} }]),
-  ...tools.map(({ name, result, status }) => ({
+  ...tools.map(({ input, name, result, status }) => ({
     type: "tool" as const,
     tool: name,
     status,
+    input,
     output: status === "completed" ? result : undefined
   }))
 ]

@@ -63,8 +63,14 @@ export const isAbort = (error: TurnError): boolean => error.name === "MessageAbo
 
 export type MessagePart =
   | { readonly type: "text"; readonly text: string; readonly metadata: Readonly<Record<string, unknown>> }
-  /** `output` is what a completed call answered. */
-  | { readonly type: "tool"; readonly tool: string; readonly status: string; readonly output: string | undefined }
+  /** `input` is the JSON of its arguments, `output` what a completed call answered. */
+  | {
+    readonly type: "tool"
+    readonly tool: string
+    readonly status: string
+    readonly input: string
+    readonly output: string | undefined
+  }
   | { readonly type: "other" }
 
 export type Message =
@@ -145,7 +151,9 @@ export const randomText = (length: number, random: () => number): string =>
   Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")
 
 /** Marks a prompt of the orchestrator's own, so that nobody takes it for the user's word. */
-export const ownPrompt = <Kind extends "task" | "nudge" | "notice" | "continue" | "command">(kind: Kind) => ({
+export const ownPrompt = <Kind extends "task" | "nudge" | "notice" | "continue" | "command" | "budget" | "note">(
+  kind: Kind
+) => ({
   orchestrator: kind
 })
 
@@ -154,6 +162,13 @@ export const startsRun = (message: Message): boolean =>
   message.role === "user"
   && message.parts.some((part) =>
     part.type === "text" && part.metadata["orchestrator"] === ownPrompt("task").orchestrator
+  )
+
+/** Whether a message was only stored for the next turn: it waits for no answer. */
+export const isNote = (message: Message): boolean =>
+  message.role === "user"
+  && message.parts.some((part) =>
+    part.type === "text" && part.metadata["orchestrator"] === ownPrompt("note").orchestrator
   )
 
 /** Whether the metadata of a text part carries that mark. */

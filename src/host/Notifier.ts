@@ -17,10 +17,20 @@ const toast = (variant: Toast["variant"], title: string, message: string): Toast
 /** Every message the orchestrator shows, in one place. */
 export const presets = {
   missionStarted: (goal: string) => toast("info", "Mission started", clip(goal)),
-  missionComplete: (after: number) => toast("success", "Mission complete", `Done after ${formatDuration(after)}.`),
+  missionComplete: (after: number, used: string) =>
+    toast("success", "Mission complete", `Done after ${formatDuration(after)}. Used: ${used}.`),
   missionStopped: () =>
     toast("warning", "Mission stopped", "You aborted it: its agents were stopped. Write to the Commander to go on."),
   missionHalted: (reason: string) => toast("error", "Mission halted", `${reason} Write to the Commander to go on.`),
+  budgetNear: (used: string) => toast("warning", "Budget runs short", `${used}. The Commander was told.`),
+  windingUp: (used: string) =>
+    toast("warning", "Budget used up", `${used}. Its agents finish what they can, then the Commander sums up.`),
+  missionOutOfBudget: (why: string) =>
+    toast(
+      "error",
+      "Mission out of budget",
+      `${why} To go on, type /resume with new limits, such as /resume cost=20 time=2h.`
+    ),
   sessionCreated: (task: Task) => toast("info", `${task.agent} started`, clip(task.description)),
   taskCompleted: (task: Task) => toast("success", `${task.agent} completed`, clip(task.description)),
   taskFailed: (task: Task) =>

@@ -1,13 +1,17 @@
 /** Keeps a mission going until it is done: what happens when the Commander falls silent, and when the user speaks or aborts. */
 import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule } from "effect"
 import { Config } from "../Config.ts"
+import type { Limits } from "../domain/Budget.ts"
+import { evidence } from "../domain/Evidence.ts"
 import * as Mission from "../domain/Mission.ts"
 import {
   type HostEvent,
   isAbort,
+  isNote,
   type Message,
   type MessageId,
   messageText,
+  noUsage,
   ownPrompt,
   type SessionId,
   type TurnError
@@ -18,24 +22,14 @@ import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
-import { TaskJournal } from "../tasks/TaskJournal.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
-
-/** Sent to a Commander that stops early. */
-export const continueInstruction = [
-  "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
-  "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
-  "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
-  "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
-].join("\n")
+import { Budgets } from "./Budgets.ts"
+import { Missions } from "./Missions.ts"
 
 /** Sent to a Commander whose turn was cut off by the end of the host. */
 export const interruptedInstruction =
   "OpenCode was stopped while you worked, and is back. Your last turn was cut off: a tool call of it may be half done. See what is done, and go on with the mission."
-
-/** Missions remembered at once; the oldest that has ended is forgotten first. */
-const missionsKept = 1_000
 
 export class MissionLoop extends Context.Service<MissionLoop, {
   /** The user spoke in a root session. To the Commander: the mission starts, or goes on. To another agent: it rests. */
@@ -46,7 +40,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
   readonly adopt: (mission: Mission.Mission) => Effect.Effect<void>
   /** Goes on with a mission whose Commander a restart may have cut off. */
   readonly wake: (root: SessionId) => Effect.Effect<void>
-  readonly missions: Effect.Effect<ReadonlyArray<Mission.Mission>>
+  /** Stops a mission and its children for good, until the user speaks to the Commander again. Tells whether there was one. */
+  readonly stop: (root: SessionId) => Effect.Effect<boolean>
+  /** Lets a mission go on, with other limits where some are named. Tells whether there is one that is not complete. */
+  readonly goOn: (root: SessionId, limits: Limits) => Effect.Effect<boolean>
 }>()("orchestrator/mission/MissionLoop") {
   static readonly layer = Layer.effect(
     MissionLoop,
@@ -54,41 +51,27 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const client = yield* SessionClient
       const config = yield* Config
       const ids = yield* Ids
-      const journal = yield* TaskJournal
+      const budgets = yield* Budgets
       const manager = yield* TaskManager
       const notices = yield* Notices
       const notifier = yield* Notifier
       const store = yield* TaskStore
-      const missions = new Map<SessionId, Mission.Mission>()
+      const missions = yield* Missions
       const reviews = yield* FiberMap.make<SessionId>()
       const background = yield* FiberSet.make()
       /** When a mission's root session last showed life. */
       const seenAt = new Map<SessionId, number>()
       const touch = (root: SessionId) => Effect.map(Clock.currentTimeMillis, (now) => void seenAt.set(root, now))
 
-      /** Recorded before anything follows from it; what cannot be written is said by the journal, which tries again. */
-      const keep = (mission: Mission.Mission) =>
-        Effect.suspend(() => {
-          missions.set(mission.root, mission)
-          return Effect.ignore(journal.record("mission", mission.root, mission))
-        })
-
-      const apply = Effect.fnUntraced(function*(root: SessionId, event: Mission.MissionEvent) {
-        const before = missions.get(root)
-        if (before === undefined) return
-        const after = Mission.transition(before, event, yield* Clock.currentTimeMillis)
-        if (after !== before) yield* keep(after)
-      })
-
       /** Sorts between the newest word to a mission's Commander and the answer to it. */
       const since = new Map<SessionId, MessageId>()
       const forget = (root: SessionId) =>
         Effect.suspend(() => {
-          missions.delete(root)
           since.delete(root)
           seenAt.delete(root)
           cutOff.delete(root)
-          return journal.drop("mission", root)
+          known.delete(root)
+          return Effect.andThen(budgets.letGo(root), missions.forget(root))
         })
 
       const userSpoke = Effect.fn("MissionLoop.userSpoke")(function*(
@@ -98,25 +81,29 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       ) {
         yield* notices.wake(session)
         yield* FiberMap.remove(reviews, session)
-        if (!toCommander) return yield* apply(session, { type: "ended", state: "stopped" })
+        const before = yield* missions.get(session)
+        if (!toCommander) {
+          yield* missions.apply(session, { type: "ended", state: "stopped", why: "You turned to another agent." })
+          return
+        }
         yield* touch(session)
-        const known = missions.get(session)
-        const startedAt = yield* Clock.currentTimeMillis
-        if (known?.state === "active") {
-          yield* FiberSet.run(background, abortUnheard(session, since.get(session), startedAt))
-        }
+        const now = yield* Clock.currentTimeMillis
+        if (before?.state === "active") yield* FiberSet.run(background, abortUnheard(session, since.get(session), now))
         since.set(session, yield* ids.message)
-        if (known === undefined) {
-          for (const mission of missions.values()) {
-            if (missions.size < missionsKept) break
-            if (mission.state !== "active") yield* forget(mission.root)
-          }
-          yield* keep({ root: session, goal: text, state: "active", startedAt, continuations: 0 })
-        } else {
-          yield* apply(session, { type: "spoke", goal: text })
+        if (before === undefined) {
+          yield* missions.add({ ...Mission.begin(session, text, now), rootUsage: yield* usedBefore(session) })
         }
-        if (known?.state !== "active") yield* notifier.show(presets.missionStarted(text))
+        const after = yield* missions.apply(session, { type: "spoke", goal: text })
+        if (before?.state !== "active" && after?.state === "active") yield* notifier.show(presets.missionStarted(text))
       })
+
+      /** What a session has used before its mission: that is not the mission's. */
+      const usedBefore = (session: SessionId) =>
+        client.get(session).pipe(
+          Effect.timeout("1 second"),
+          Effect.map(({ usage }) => usage),
+          Effect.orElseSucceed(() => noUsage) // a host that does not say so: the mission is charged with it
+        )
 
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
@@ -138,33 +125,114 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       /** The Commander's turn was aborted by the user, or failed. */
       const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
         if (!isAbort(error)) {
-          yield* apply(root, { type: "ended", state: "halted" })
-          return yield* notifier.show(presets.missionHalted(`The Commander's turn failed: ${error.message}.`))
+          const why = `The Commander's turn failed: ${error.message}.`
+          yield* missions.apply(root, { type: "ended", state: "halted", why })
+          return yield* notifier.show(presets.missionHalted(why))
         }
-        yield* apply(root, { type: "ended", state: "stopped" })
+        yield* missions.apply(root, { type: "ended", state: "stopped", why: "You aborted it." })
         yield* notifier.show(presets.missionStopped())
         yield* abortTasks(root)
       })
 
+      const stop = Effect.fn("MissionLoop.stop")(function*(root: SessionId) {
+        const mission = yield* missions.get(root)
+        if (mission?.state !== "active") return false
+        yield* missions.apply(root, { type: "ended", state: "stopped", why: "You stopped it." })
+        yield* budgets.letGo(root)
+        yield* FiberMap.remove(reviews, root)
+        yield* notices.hush(root)
+        yield* manager.cancelMission(root, "the user stopped the mission")
+        return true
+      }, Effect.uninterruptible)
+
+      const goOn = Effect.fn("MissionLoop.goOn")(function*(root: SessionId, limits: Limits) {
+        const mission = yield* missions.get(root)
+        if (mission === undefined || mission.state === "complete") return false
+        yield* budgets.letGo(root)
+        yield* notices.wake(root)
+        yield* missions.apply(root, { type: "raised", limits })
+        yield* touch(root)
+        since.set(root, yield* ids.message)
+        return true
+      })
+
+      /** What keeps a mission from being complete, after the Commander's newest answer. */
+      const openOf = Effect.fnUntraced(function*(root: SessionId, answer: string) {
+        yield* noteFailures(root)
+        const failures = Mission.openFailures(yield* missions.get(root))
+        const named = failures.filter(({ task }) => answer.includes(task)).map(({ task }) => task)
+        const mission = named.length === 0
+          ? yield* missions.get(root)
+          : yield* missions.apply(root, { type: "answeredFor", tasks: named })
+        return { todos: [], failures: Mission.openFailures(mission) } satisfies Mission.Open
+      })
+
+      /** Keeps in mind which of the Commander's tasks have failed, until it does them again or answers for them. */
+      const noteFailures = Effect.fnUntraced(function*(root: SessionId) {
+        const mission = yield* missions.get(root)
+        if (mission === undefined) return
+        const own = (yield* store.all).filter((task) => task.parent === root && task.createdAt >= mission.startedAt)
+        for (const task of own) {
+          if (task.state === "failed" || task.state === "timed_out") {
+            yield* missions.apply(root, { type: "failed", failure: Mission.failureOf(task) })
+          }
+        }
+        const made = Mission.openFailures(yield* missions.get(root)).filter((failure) =>
+          own.some((task) => task.state === "completed" && Mission.makesUpFor(task, failure))
+        )
+        if (made.length > 0) {
+          yield* missions.apply(root, { type: "answeredFor", tasks: made.map(({ task }) => task) })
+        }
+      })
+
+      /** Evidence of work that was seen, by mission; the newest of it. */
+      const known = new Map<SessionId, Set<string>>()
+
+      /** Whether anything was done since the last look. */
+      const hasProgressed = Effect.fnUntraced(function*(root: SessionId, messages: ReadonlyArray<Message>) {
+        const tasks = (yield* store.all).filter((task) => task.mission === root)
+        const before = known.get(root)
+        const seen = before ?? new Set<string>()
+        known.set(root, seen)
+        const news = evidence(messages, tasks, "").filter((key) => !seen.has(key))
+        for (const key of news) seen.add(key)
+        for (const key of seen) {
+          if (seen.size <= evidenceKept) break
+          seen.delete(key)
+        }
+        // At the first look there is nothing to compare with: of an earlier instance's mission all was there before.
+        return before !== undefined && news.length > 0
+      })
+
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
-        const open = (yield* store.all).some((task) => task.mission === root && isOpen(task))
-        if (open) return // their notice wakes the Commander
-        const answer = lastAnswer(yield* client.messages(root, newestMessages), since.get(root))
-        const mission = missions.get(root)
-        if (answer === undefined || mission === undefined) return
-        const now = yield* Clock.currentTimeMillis
-        switch (Mission.decide(mission, answer, config.continuations)) {
+        const isBusy = (yield* store.all).some((task) => task.mission === root && isOpen(task))
+        if (isBusy) return // their notice wakes the Commander
+        const messages = yield* client.messages(root, reviewedMessages)
+        const answer = lastAnswer(messages, since.get(root))
+        if (answer === undefined) return
+        if (yield* hasProgressed(root, messages)) yield* missions.apply(root, { type: "progressed" })
+        const open = yield* openOf(root, answer)
+        const mission = yield* missions.get(root)
+        if (mission === undefined) return
+        switch (Mission.decide(mission, answer, open, config.continuations)) {
           case "nothing":
             return
-          case "complete":
-            yield* apply(root, { type: "ended", state: "complete" })
-            return yield* notifier.show(presets.missionComplete(now - mission.startedAt))
+          case "complete": {
+            const used = yield* missions.describe(mission)
+            yield* missions.apply(root, {
+              type: "ended",
+              state: "complete",
+              why: "The Commander said that it is complete."
+            })
+            const now = yield* Clock.currentTimeMillis
+            return yield* notifier.show(presets.missionComplete(now - mission.startedAt, used))
+          }
           case "halt":
-            return yield* halt(root)
+            return yield* halt(root, open)
           case "continue":
-            yield* apply(root, { type: "continued" })
-            yield* instruct(root, continueInstruction)
+            yield* missions.apply(root, { type: "continued" })
+            yield* instruct(root, continueInstruction(mission, Mission.saysComplete(answer), open))
         }
       })
 
@@ -217,10 +285,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const patience = last?.role === "assistant" ? config.stabilityWait : config.startTimeout
         if (now - from < Duration.toMillis(patience)) return void cutOff.set(root, from)
         cutOff.delete(root)
-        const mission = missions.get(root)
+        const mission = yield* missions.get(root)
         if (mission === undefined) return
-        if (mission.continuations >= config.continuations) return yield* halt(root)
-        yield* apply(root, { type: "continued" })
+        if (mission.continuations >= config.continuations) return yield* halt(root, { todos: [], failures: [] })
+        yield* missions.apply(root, { type: "continued" })
         yield* revive(mission, newest)
       }, (looking, root) =>
         looking.pipe(
@@ -228,11 +296,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           Effect.catchCause((cause) => Effect.logDebug("a mission could not be looked at", cause))
         ))
 
-      const halt = Effect.fnUntraced(function*(root: SessionId) {
-        yield* apply(root, { type: "ended", state: "halted" })
-        yield* notifier.show(presets.missionHalted(
-          `The Commander was told to go on ${config.continuations} times and did nothing.`
-        ))
+      const halt = Effect.fnUntraced(function*(root: SessionId, { failures, todos }: Mission.Open) {
+        const open = [...todos, ...failures.map(({ order }) => order)]
+        const why =
+          `The Commander was told to go on ${config.continuations} times, and no todo, file, task or tool result `
+          + `has changed.${open.length === 0 ? "" : ` Open: ${open.join("; ")}.`}`
+        yield* missions.apply(root, { type: "ended", state: "halted", why })
+        yield* notifier.show(presets.missionHalted(why))
       })
 
       /** Goes on with a mission whose turn was cut off, by what can be seen of it. */
@@ -249,9 +319,11 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
+        const active = (yield* missions.all).filter((mission) => mission.state === "active")
+        for (const { root } of active) yield* noteFailures(root)
         const now = yield* Clock.currentTimeMillis
-        const quiet = [...missions.values()].filter((mission) =>
-          mission.state === "active"
+        const quiet = active.filter((mission) =>
+          mission.windingUp === undefined
           && now - (seenAt.get(mission.root) ?? now) >= Duration.toMillis(config.stabilityWait)
         )
         if (quiet.length === 0) return
@@ -268,7 +340,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       )
 
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
-        const mission = missions.get(event.session)
+        yield* budgets.observe(event)
+        const mission = yield* missions.get(event.session)
         if (mission?.state !== "active") {
           if (event.type === "deleted" && mission !== undefined) yield* forget(event.session)
           if (event.type === "error" && isAbort(event.error)) yield* abortTasks(event.session)
@@ -280,9 +353,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         switch (event.type) {
           case "idle":
             return yield* beginReview(root)
-          case "tool":
-            yield* apply(root, { type: "worked" })
-            return
           case "deleted":
             return yield* forget(root)
           case "error":
@@ -292,15 +362,17 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       })
 
       const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
-        if (missions.has(mission.root)) return // the user has spoken since
-        yield* keep(mission)
+        if ((yield* missions.get(mission.root)) !== undefined) return // the user has spoken since
+        yield* missions.add(mission)
+        yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.state === "stopped") yield* notices.hush(mission.root)
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {
-        const mission = missions.get(root)
+        const mission = yield* missions.get(root)
         if (mission?.state !== "active") return
         yield* touch(root)
+        if (mission.windingUp !== undefined) return // its end goes on by itself
         if ((yield* client.statuses).has(root)) return
         const newest = yield* client.messages(root, newestMessages)
         if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)
@@ -319,15 +391,57 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         adopt,
         wake,
         observe,
-        missions: Effect.sync(() => [...missions.values()])
+        stop,
+        goOn
       })
     })
   )
 }
 
+/** So many of the Commander's newest messages show what it has done since it was last looked at. */
+const reviewedMessages = 40
+
+const evidenceKept = 2_000
+
+/** After so many instructions without progress they change. */
+const patience = 3
+
+/** Sent to a Commander that stops early: says what is open, and how to go on. */
+export const continueInstruction = (
+  { continuations }: Pick<Mission.Mission, "continuations">,
+  saidComplete: boolean,
+  { failures, todos }: Mission.Open
+): string =>
+  [
+    saidComplete
+      ? "CONTINUE. You have said MISSION COMPLETE, but it is not:"
+      : "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
+    ...section("Open todos:", todos),
+    ...section(
+      "Tasks that failed, to be done again or answered for (name the id in your answer, and why it may stay so):",
+      failures.map(({ order, reason, task }) => `${task} (${order}): ${reason}`)
+    ),
+    ...(continuations < patience ? [] : [
+      `Nothing has changed in the last ${continuations} rounds. Say in one sentence what is in the way. Then go another way than before, or have an Inspector find out what is wrong.`
+    ]),
+    "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
+    "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
+    "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
+  ].join("\n")
+
+const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
+  lines.length === 0 ? [] : [
+    title,
+    ...lines.slice(0, shownLines).map((line) => `- ${line}`),
+    ...(lines.length > shownLines ? [`- and ${lines.length - shownLines} more`] : [])
+  ]
+
+/** Of a long list, what an instruction names. */
+const shownLines = 30
+
 /** The text of the newest answer, if the host has finished it; undefined while it has not, or when a newer prompt waits. */
 const lastAnswer = (messages: ReadonlyArray<Message>, since: MessageId | undefined): string | undefined => {
-  const last = messages.at(-1)
+  const last = messages.findLast((message) => !isNote(message))
   if (since !== undefined && last !== undefined && last.id <= since) return undefined
   if (last?.role !== "assistant" || !last.completed || last.error !== undefined || last.finish === "tool-calls") {
     return undefined

@@ -6,6 +6,7 @@ import { formatModel, type ModelRef, noUsage, Rule, type Session, type SessionId
 import { isSettled, type Task } from "../domain/Task.ts"
 import { type HostError, SessionClient, type SessionError, SessionNotFound } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { Missions } from "../mission/Missions.ts"
 import type { JournalFailed } from "./TaskJournal.ts"
 import { TaskStore, type TooManyTasks } from "./TaskStore.ts"
 
@@ -70,7 +71,15 @@ export class CannotResume extends Schema.TaggedError<CannotResume>()("CannotResu
   }
 }
 
+export class OutOfBudget extends Schema.TaggedError<OutOfBudget>()("OutOfBudget", { used: Schema.String }) {
+  override get message() {
+    return `The mission's budget is used up (${this.used}), and nothing new starts. Sum up what is done and what is left, `
+      + "and end your turn. The user can allow more with /resume and new limits."
+  }
+}
+
 export type OrderRefused =
+  | OutOfBudget
   | UnknownAgent
   | UnknownModel
   | EmptyPrompt
@@ -102,6 +111,7 @@ export class Orders extends Context.Service<Orders, {
       const client = yield* SessionClient
       const config = yield* Config
       const ids = yield* Ids
+      const missions = yield* Missions
       const store = yield* TaskStore
       const agents = yield* remember(client.agents)
       const models = yield* remember(client.models)
@@ -188,7 +198,23 @@ export class Orders extends Context.Service<Orders, {
           return yield* new ParentEnded({})
         }
         if (task.session !== undefined) yield* refuseBusy(task.session, task.id)
-        yield* store.add(task)
+        yield* refuseOverBudget(task.mission)
+        yield* missions.apply(task.mission, { type: "launched", count: 1 })
+        yield* store.add(task).pipe(
+          Effect.onError(() => missions.apply(task.mission, { type: "launched", count: -1 }))
+        )
+      })
+
+      /** A mission that asks for more than it may use comes to its end. */
+      const refuseOverBudget = Effect.fnUntraced(function*(root: SessionId) {
+        const mission = yield* missions.get(root)
+        if (mission === undefined) return
+        const limits = missions.limits(mission)
+        const isOver = mission.spent.tasks >= limits.tasks
+        if (isOver && mission.state === "active") yield* missions.apply(root, { type: "windingUp", limit: "tasks" })
+        if (!isOver && mission.windingUp === undefined && mission.state !== "out_of_budget") return
+        const used = yield* missions.describe(mission, [mission.windingUp ?? "tasks"])
+        return yield* new OutOfBudget({ used })
       })
 
       /** Rights of a child at a depth: no wider than those of the parent that `by` talks in. */

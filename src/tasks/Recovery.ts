@@ -18,6 +18,7 @@ import { type MessageId, messageText, readTurn, type Session, SessionId, startsR
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
+import { Budgets } from "../mission/Budgets.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
@@ -47,6 +48,7 @@ export class Recovery extends Context.Service<Recovery, {
       const path = yield* Path.Path
       const lease = yield* Lease
       const life = yield* TaskLife
+      const budgets = yield* Budgets
       const missions = yield* MissionLoop
       const notices = yield* Notices
       const notifier = yield* Notifier
@@ -73,6 +75,7 @@ export class Recovery extends Context.Service<Recovery, {
           yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
+        for (const { session, usage } of tasks) if (session !== undefined) yield* budgets.baseline(session, usage)
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
         // Not before all of it stands in this instance's own journal; without one it is kept for the next.
         const recorded = yield* Effect.exit(records.flushed)
@@ -264,6 +267,8 @@ export class Recovery extends Context.Service<Recovery, {
         if (left.length === 0) return undefined
         const sessions = yield* inTheEnd(client.sessions)
         const busy = new Set((yield* inTheEnd(client.statuses)).keys())
+        // What they used while nobody looked.
+        for (const { id, usage } of sessions) yield* budgets.observe({ type: "usage", session: id, usage })
         // An instance that died while it took over a journal leaves the same task in two.
         const known = new Map(left.flatMap((one) => one.tasks).map((task) => [task.id, task]))
         for (const id of known.keys()) if (yield* life.isLiving(id)) known.delete(id) // it goes on here already

@@ -1,9 +1,11 @@
 /** The parallel agents: takes orders, and answers for the tasks that come of them. */
 import { Context, Effect, Exit, FiberSet, Layer, Option } from "effect"
+import type { Mission } from "../domain/Mission.ts"
 import type { HostEvent, SessionId } from "../domain/Session.ts"
 import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError } from "../host/SessionClient.ts"
+import { Missions } from "../mission/Missions.ts"
 import { Completion } from "./Completion.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
@@ -19,6 +21,8 @@ export class TaskManager extends Context.Service<TaskManager, {
   readonly result: (id: string, caller: SessionId) => Effect.Effect<Task, TaskNotFound | SessionError>
   /** All tasks at hand of the caller's mission, oldest first. */
   readonly list: (caller: SessionId) => Effect.Effect<ReadonlyArray<Task>, SessionError>
+  /** The mission that the caller works for, if it works for one. */
+  readonly mission: (caller: SessionId) => Effect.Effect<Mission | undefined, SessionError>
   /** Cancels a task of the caller's mission, with the tasks below it; tells whether it was still unsettled. */
   readonly cancel: (
     id: string,
@@ -39,6 +43,7 @@ export class TaskManager extends Context.Service<TaskManager, {
       const client = yield* SessionClient
       const completion = yield* Completion
       const life = yield* TaskLife
+      const missions = yield* Missions
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
@@ -129,6 +134,7 @@ export class TaskManager extends Context.Service<TaskManager, {
           const mission = yield* orders.missionOf(caller)
           return (yield* store.all).filter((task) => task.mission === mission)
         }),
+        mission: (caller) => Effect.flatMap(orders.missionOf(caller), missions.get),
         cancel: Effect.fn("TaskManager.cancel")(function*(id: string, caller: SessionId, reason: string) {
           const task = yield* find(id, caller)
           if (isSettled(task)) return false

@@ -2,6 +2,7 @@
 import { Clock, Effect, Schema } from "effect"
 import { formatModel, totalTokens } from "../domain/Session.ts"
 import { duration, formatDuration, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
+import { Missions } from "../mission/Missions.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import type { Order } from "../tasks/Orders.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
@@ -13,6 +14,7 @@ const taskId = text("The id of a task, such as task_ab12cd34ef.")
 export const makeTaskTools = Effect.gen(function*() {
   const manager = yield* TaskManager
   const concurrency = yield* Concurrency
+  const missions = yield* Missions
 
   const runToEnd = Effect.fnUntraced(function*(order: Order) {
     const task = yield* manager.run(order)
@@ -76,17 +78,19 @@ export const makeTaskTools = Effect.gen(function*() {
 
   const listTasks = Tool.make({
     name: "list_tasks",
-    description: "All tasks of this mission: state, age, agent, place in line, tokens and cost.",
+    description:
+      "All tasks of this mission: state, age, agent, place in line, tokens and cost; and what of its budget is used.",
     parameters: Schema.Struct({
       status: Schema.optionalKey(TaskState.annotate({ description: "Only tasks in this state." }))
     }),
     handler: Effect.fnUntraced(function*({ status }, caller) {
       const all = yield* manager.list(caller.session)
       const shown = status === undefined ? all : all.filter((task) => task.state === status)
-      if (shown.length === 0) return status === undefined ? "There are no tasks." : `There are no ${status} tasks.`
+      const mission = yield* manager.mission(caller.session)
+      const budget = mission === undefined ? [] : [`Budget used: ${yield* missions.describe(mission)}`]
       const now = yield* Clock.currentTimeMillis
       const lines = yield* Effect.forEach(shown, (task) => line(task, now))
-      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines].join("\n")
+      return [listed(shown.length, status), ...lines, ...budget].join("\n")
     })
   })
 
@@ -125,6 +129,11 @@ export const makeTaskTools = Effect.gen(function*() {
   const tools: ReadonlyArray<Tool.Tool> = [delegateTask, getTaskResult, listTasks, cancelTask, callAgent]
   return tools
 })
+
+const listed = (count: number, status: TaskState | undefined): string => {
+  if (count === 0) return status === undefined ? "There are no tasks." : `There are no ${status} tasks.`
+  return count === 1 ? "1 task:" : `${count} tasks:`
+}
 
 const answer = (task: Task, now: number): string =>
   isSettled(task) ? `${headline(task, now)}\n${outcome(task)}` : `${task.id} is ${task.state}.`

@@ -15,6 +15,7 @@ import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Missions } from "../../src/mission/Missions.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 
 /** A Commander that delegates twice, and Builders that take ten seconds. */
@@ -234,9 +235,9 @@ const say = Effect.fnUntraced(function*(session: SessionId) {
 
 /** Lets time pass until the mission is complete, or its instance dead. */
 const untilOver = Effect.fnUntraced(function*(gate: CrashGate.CrashGate) {
-  const missions = yield* MissionLoop
+  const missions = yield* Missions
   const isOver = Effect.gen(function*() {
-    return (yield* gate.isCrashed) || (yield* missions.missions).every(({ state }) => state === "complete")
+    return (yield* gate.isCrashed) || (yield* missions.all).every(({ state }) => state === "complete")
   })
   for (let passes = 0; !(yield* isOver); passes++) {
     assert.isBelow(passes, 6_000, "ten minutes have passed")

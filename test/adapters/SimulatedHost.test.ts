@@ -127,11 +127,18 @@ describe("the simulated host, when it crashes", () => {
       yield* doing(prompt("use it"), "1 second")
       const all = yield* messages
       assert.deepStrictEqual(all.map(shape), ["user", "unfinished", "user", "tool-calls", "stop"])
-      assert.deepStrictEqual(all[1]?.parts[1], { type: "tool", tool: "tool", status: "running", output: undefined })
+      assert.deepStrictEqual(all[1]?.parts[1], {
+        type: "tool",
+        tool: "tool",
+        status: "running",
+        input: "{}",
+        output: undefined
+      })
       assert.deepStrictEqual(all[3]?.parts[1], {
         type: "tool",
         tool: "tool",
         status: "completed",
+        input: "{}",
         output: "served again"
       })
       yield* pass("1 minute")
@@ -148,7 +155,13 @@ describe("tools on the simulated host", () => {
       yield* host.withdraw()
       yield* pass("1 second")
       const all = yield* messages
-      assert.deepStrictEqual(all[1]?.parts[1], { type: "tool", tool: "tool", status: "error", output: undefined })
+      assert.deepStrictEqual(all[1]?.parts[1], {
+        type: "tool",
+        tool: "tool",
+        status: "error",
+        input: "{}",
+        output: undefined
+      })
       assert.deepStrictEqual(all.map(shape), ["user", "tool-calls", "stop"])
     }).pipe(onHost()))
 

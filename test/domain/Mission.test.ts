@@ -1,15 +1,29 @@
 import { assert, describe, it } from "@effect/vitest"
-import { decide, type Mission, type MissionEvent, saysComplete, transition } from "../../src/domain/Mission.ts"
-import { SessionId } from "../../src/domain/Session.ts"
+import {
+  begin,
+  decide,
+  type Failure,
+  type Mission,
+  missionEnds,
+  type MissionEvent,
+  type Open,
+  openFailures,
+  saysComplete,
+  spentBy,
+  transition
+} from "../../src/domain/Mission.ts"
+import { noUsage, SessionId, type Usage } from "../../src/domain/Session.ts"
+import { TaskId } from "../../src/domain/Task.ts"
 
-const active: Mission = {
-  root: SessionId.make("ses_root"),
-  goal: "build it",
-  state: "active",
-  startedAt: 1_000,
-  continuations: 0
+const active: Mission = begin(SessionId.make("ses_root"), "build it", 1_000)
+const nothingOpen: Open = { todos: [], failures: [] }
+const failure: Failure = {
+  task: TaskId.make("task_1"),
+  order: "Builder: the parser",
+  reason: "It broke.",
+  createdAt: 1_500,
+  answeredFor: false
 }
-const endings = ["complete", "stopped", "halted"] as const
 
 describe("saysComplete", () => {
   it.each([
@@ -59,25 +73,37 @@ describe("saysComplete", () => {
 })
 
 describe("decide", () => {
-  it.each(endings)("does nothing for a mission that is %s, whatever the answer", (state) => {
-    assert.strictEqual(decide({ ...active, state }, "MISSION COMPLETE", 5), "nothing")
-    assert.strictEqual(decide({ ...active, state }, "", 5), "nothing")
+  it.each(missionEnds)("does nothing for a mission that is %s, whatever the answer", (state) => {
+    assert.strictEqual(decide({ ...active, state }, "MISSION COMPLETE", nothingOpen, 5), "nothing")
+    assert.strictEqual(decide({ ...active, state }, "", nothingOpen, 5), "nothing")
+  })
+
+  it("does nothing for a mission that is being brought to its end", () => {
+    assert.strictEqual(decide({ ...active, windingUp: "cost" }, "Hm.", nothingOpen, 5), "nothing")
   })
 
   it("completes an active mission when the answer says so, even at the limit", () => {
-    assert.strictEqual(decide({ ...active, continuations: 5 }, "MISSION COMPLETE", 5), "complete")
+    assert.strictEqual(decide({ ...active, continuations: 5 }, "MISSION COMPLETE", nothingOpen, 5), "complete")
+  })
+
+  it.each<[string, Open]>([
+    ["a todo is open", { todos: ["T1: write it"], failures: [] }],
+    ["a failed task is not answered for", { todos: [], failures: [failure] }]
+  ])("does not take its word for it while %s", (_, open) => {
+    assert.strictEqual(decide(active, "MISSION COMPLETE", open, 5), "continue")
+    assert.strictEqual(decide({ ...active, continuations: 5 }, "MISSION COMPLETE", open, 5), "halt")
   })
 
   it("continues below the limit and halts at it", () => {
-    assert.strictEqual(decide({ ...active, continuations: 4 }, "I stop here.", 5), "continue")
-    assert.strictEqual(decide({ ...active, continuations: 5 }, "I stop here.", 5), "halt")
-    assert.strictEqual(decide(active, "I stop here.", 0), "halt")
+    assert.strictEqual(decide({ ...active, continuations: 4 }, "I stop here.", nothingOpen, 5), "continue")
+    assert.strictEqual(decide({ ...active, continuations: 5 }, "I stop here.", nothingOpen, 5), "halt")
+    assert.strictEqual(decide(active, "I stop here.", nothingOpen, 0), "halt")
   })
 
   it("sends at most `limit` instructions in a row to a Commander that does nothing", () => {
     let mission = active
     let sent = 0
-    while (decide(mission, "", 5) === "continue" && sent < 100) {
+    while (decide(mission, "", nothingOpen, 5) === "continue" && sent < 100) {
       mission = transition(mission, { type: "continued" }, 2_000)
       sent++
     }
@@ -86,34 +112,87 @@ describe("decide", () => {
 })
 
 describe("transition", () => {
-  it("counts instructions to go on, and starts again at a tool call or a word of the user", () => {
+  const used = (input: number, cost = 0): Usage => ({ ...noUsage, input, cost })
+
+  it("counts instructions to go on, and starts again at progress or a word of the user", () => {
     const continued = transition(transition(active, { type: "continued" }, 2_000), { type: "continued" }, 3_000)
     assert.strictEqual(continued.continuations, 2)
-    assert.deepStrictEqual(transition(continued, { type: "worked" }, 4_000), active)
-    assert.deepStrictEqual(transition(continued, { type: "spoke", goal: "and test it" }, 4_000), active)
+    assert.strictEqual(transition(continued, { type: "progressed" }, 4_000).continuations, 0)
+    const spoken = transition(continued, { type: "spoke", goal: "and test it" }, 4_000)
+    assert.strictEqual(spoken.continuations, 0)
+    assert.strictEqual(spoken.goal, "build it")
   })
 
-  it.each(endings)("ends as %s, and stays so", (state) => {
-    const ended = transition(active, { type: "ended", state }, 2_000)
-    assert.deepStrictEqual(ended, { ...active, state })
+  it.each(missionEnds)("ends as %s with the time it took, and stays so", (state) => {
+    const ended = transition(active, { type: "ended", state, why: "so" }, 3_000)
+    assert.strictEqual(ended.state, state)
+    assert.strictEqual(ended.why, "so")
+    assert.strictEqual(ended.spent.time, 2_000)
+    assert.strictEqual(spentBy(ended, 9_000).time, 2_000)
     const later: ReadonlyArray<MissionEvent> = [
-      { type: "worked" },
+      { type: "progressed" },
       { type: "continued" },
-      ...endings.map((state): MissionEvent => ({ type: "ended", state }))
+      { type: "windingUp", limit: "time" },
+      ...missionEnds.map((state): MissionEvent => ({ type: "ended", state, why: "other" }))
     ]
-    for (const event of later) assert.strictEqual(transition(ended, event, 3_000), ended)
+    for (const event of later) assert.strictEqual(transition(ended, event, 9_000), ended)
   })
 
-  it.each(endings)("starts a new mission when the user speaks after it was %s", (state) => {
-    const ended = { ...active, state, continuations: 3 }
+  it("starts a new mission, with nothing spent, when the user speaks after it was complete", () => {
+    const spent = transition(active, { type: "used", isRoot: true, before: noUsage, after: used(500) }, 2_000)
+    const ended = transition(spent, { type: "ended", state: "complete", why: "so" }, 2_000)
     assert.deepStrictEqual(transition(ended, { type: "spoke", goal: "now the docs" }, 9_000), {
-      ...active,
-      goal: "now the docs",
-      startedAt: 9_000
+      ...begin(active.root, "now the docs", 9_000),
+      rootUsage: used(500)
     })
   })
 
+  it.each(["stopped", "halted"] as const)(
+    "goes on with what it has spent when the user speaks after it was %s",
+    (state) => {
+      const spent = transition(active, { type: "launched", count: 1 }, 2_000)
+      const ended = transition(spent, { type: "ended", state, why: "so" }, 2_000)
+      const after = transition(ended, { type: "spoke", goal: "mind the docs" }, 9_000)
+      assert.strictEqual(after.state, "active")
+      assert.isUndefined(after.why)
+      assert.strictEqual(after.goal, "build it\n\nThe user added:\nmind the docs")
+      assert.deepStrictEqual(spentBy(after, 9_500), { ...ended.spent, time: 1_500 })
+    }
+  )
+
+  it("stays out of budget whatever the user says, until it is allowed more", () => {
+    const wound = transition(active, { type: "windingUp", limit: "cost" }, 2_000)
+    const ended = transition(wound, { type: "ended", state: "out_of_budget", why: "so" }, 2_000)
+    assert.isUndefined(ended.windingUp)
+    assert.strictEqual(transition(ended, { type: "spoke", goal: "go on" }, 3_000), ended)
+    const raised = transition(ended, { type: "raised", limits: { cost: 20 } }, 3_000)
+    assert.strictEqual(raised.state, "active")
+    assert.deepStrictEqual(raised.limits, { cost: 20 })
+    assert.strictEqual(spentBy(raised, 3_000).time, 1_000)
+  })
+
+  it("counts what sessions use beyond what was known of them, and never less", () => {
+    const first = transition(active, { type: "used", isRoot: false, before: used(100), after: used(150, 0.5) }, 2_000)
+    assert.deepStrictEqual(first.spent, { time: 1_000, tokens: 50, cost: 0.5, tasks: 0, turns: 1 })
+    const back = transition(first, { type: "used", isRoot: true, before: used(150, 0.5), after: used(10) }, 2_000)
+    assert.deepStrictEqual(back.spent, first.spent)
+    assert.deepStrictEqual(back.rootUsage, used(10))
+  })
+
+  it("does not count the time between two instances", () => {
+    const adopted = transition(active, { type: "adopted" }, 100_000)
+    assert.strictEqual(spentBy(adopted, 100_500).time, 500)
+  })
+
+  it("keeps a failure open until it is answered for, once", () => {
+    const failed = transition(active, { type: "failed", failure }, 2_000)
+    assert.deepStrictEqual(openFailures(failed), [failure])
+    const answered = transition(failed, { type: "answeredFor", tasks: [failure.task] }, 2_000)
+    assert.deepStrictEqual(openFailures(answered), [])
+    assert.strictEqual(transition(answered, { type: "failed", failure }, 3_000), answered)
+  })
+
   it("returns the same object when the event changes nothing", () => {
-    assert.strictEqual(transition(active, { type: "worked" }, 2_000), active)
+    assert.strictEqual(transition(active, { type: "progressed" }, 2_000), active)
   })
 })

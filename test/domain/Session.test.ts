@@ -51,7 +51,7 @@ describe("readTurn", () => {
   it("is unfinished after a message that ended in tool calls", () => {
     const calls = assistant(6, {
       finish: "tool-calls",
-      parts: [{ type: "tool", tool: "bash", status: "completed", output: "" }]
+      parts: [{ type: "tool", tool: "bash", status: "completed", input: "{}", output: "" }]
     })
     assert.deepStrictEqual(readTurn([user(5), calls], id(5)), { state: "unfinished" })
   })
@@ -116,7 +116,7 @@ describe("messageText", () => {
   it("joins the text parts by blank lines and skips tools, other parts and blank texts", () => {
     const parts: ReadonlyArray<MessagePart> = [
       text(" one \n"),
-      { type: "tool", tool: "bash", status: "completed", output: "" },
+      { type: "tool", tool: "bash", status: "completed", input: "{}", output: "" },
       text("  \n"),
       { type: "other" },
       text("two\nlines")

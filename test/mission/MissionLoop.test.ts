@@ -4,7 +4,7 @@ import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
-import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Missions } from "../../src/mission/Missions.ts"
 import {
   calls,
   delegate,
@@ -31,11 +31,12 @@ const titles = Effect.map(shown, (all) => all.map(({ title }) => title).filter((
 const continues = (session: SessionId) =>
   Effect.map(heard(session), (texts) => texts.filter((text) => text.startsWith("CONTINUE")).length)
 const missionStates = Effect.flatMap(
-  MissionLoop,
-  ({ missions }) => Effect.map(missions, (all) => all.map(({ state }) => state))
+  Missions,
+  ({ all }) => Effect.map(all, (missions) => missions.map(({ state }) => state))
 )
 const complete = { text: "All is checked.\n\nMISSION COMPLETE" }
 const hm = { text: "Hm." }
+const runs = (command: string) => ({ toolCalls: [{ name: "bash", args: { command } }] })
 const lookAround = { toolCalls: [{ name: "list_tasks", args: {} }] }
 
 describe("a mission", () => {
@@ -45,7 +46,10 @@ describe("a mission", () => {
       assert.deepStrictEqual(yield* shown, [{ variant: "info", title: "Mission started", message: "goal: build it" }])
       yield* pass("10 minutes")
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
-      assert.strictEqual((yield* shown).at(-1)?.message, "Done after 5 s.")
+      assert.strictEqual(
+        (yield* shown).at(-1)?.message,
+        "Done after 5 s. Used: 5 s of 8 h · 110 of 50M tokens · $0.00 of $50 · 0 of 500 tasks · 1 of 3000 turns."
+      )
       assert.deepStrictEqual(yield* heard(root), ["goal: build it"])
       assert.deepStrictEqual(yield* missionStates, ["complete"])
     }).pipe(withActors({ "goal:": says(complete.text, "5 seconds") })))
@@ -72,13 +76,26 @@ describe("a mission", () => {
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted", "Mission started", "Mission halted"])
     }).pipe(withActors({ goal: replies(hm) })))
 
-  it.effect("counts the instructions anew after a tool call", () =>
+  it.effect("counts the instructions anew after a tool call that came to something", () =>
     Effect.gen(function*() {
       const root = yield* say("goal")
       yield* pass("30 minutes")
       assert.strictEqual(yield* continues(root), 8)
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
-    }).pipe(withActors({ goal: replies(hm, hm, hm, lookAround, hm) })))
+    }).pipe(withActors({ goal: replies(hm, hm, hm, runs("npm test"), hm) })))
+
+  it.effect.each(
+    [
+      ["tells only what is known", [hm, hm, hm, lookAround, hm]],
+      ["was made before, with the same result", [runs("npm test"), hm, hm, runs("npm test"), hm]]
+    ] as const
+  )("does not count them anew after a tool call that %s", ([, script]) =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("30 minutes")
+      assert.strictEqual(yield* continues(root), 5)
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
+    }).pipe(withActors({ goal: replies(...script) })))
 
   it.effect("goes on as often as the config says", () =>
     Effect.gen(function*() {

@@ -227,7 +227,9 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
   const command = (request: ModelRequest, session: SessionId): Effect.Effect<ModelReply> =>
     Effect.map(
       Effect.sleep("1 second"),
-      () => manage(request, session, scenario.jobs) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
+      () =>
+        manage(request, session, scenario.jobs)
+          ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...failed(request)].join("\n") }
     )
 
   return (request, session) => {
@@ -248,6 +250,10 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
     )
   }
 }
+
+/** What the Commander is asked to answer for. */
+const failed = (request: ModelRequest): ReadonlyArray<string> =>
+  request.users.at(-1)?.startsWith("CONTINUE") === true ? request.users.at(-1)?.match(/task_\w+/g) ?? [] : []
 
 /** A headline that tells of a job's end. */
 const endOf = (job: Job) =>

@@ -13,6 +13,7 @@ import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Missions } from "../../src/mission/Missions.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
@@ -151,8 +152,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
 
     const isDeleted = (root: SessionId) => Effect.map(host.sessions, (all) => !all.some(({ id }) => id === root))
     const missionOf = ({ context, root }: Instance) =>
-      Effect.flatMap(MissionLoop, ({ missions }) => missions).pipe(
-        Effect.map((missions) => missions.find((mission) => mission.root === root)),
+      Effect.flatMap(Missions, ({ get }) => get(root)).pipe(
         Effect.provide(context)
       )
     const tasksOf = ({ context }: Instance) => Effect.provide(Effect.flatMap(TaskStore, ({ all }) => all), context)

@@ -277,7 +277,15 @@ describe("whatever was recorded", () => {
             expected.delete(id)
           } else if (how === "mission") {
             yield* journal.record("mission", root, { ...mission, root })
-            expected.set(root, { ...mission, root })
+            // JSON knows no negative zero.
+            const { spent } = mission
+            const amounts = {
+              time: spent.time + 0,
+              tokens: spent.tokens + 0,
+              cost: spent.cost + 0,
+              tasks: spent.tasks + 0
+            }
+            expected.set(root, { ...mission, root, spent: { ...amounts, turns: spent.turns + 0 } })
           } else {
             yield* journal[how]("task", id, { ...task, id })
             expected.set(id, { ...task, id })

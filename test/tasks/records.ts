@@ -6,7 +6,7 @@ import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import { Config, readConfig } from "../../src/Config.ts"
-import type { Mission } from "../../src/domain/Mission.ts"
+import { begin, type Mission } from "../../src/domain/Mission.ts"
 import { MessageId, noUsage, SessionId } from "../../src/domain/Session.ts"
 import { type Task, TaskId } from "../../src/domain/Task.ts"
 import type { Owner } from "../../src/host/Instance.ts"
@@ -54,7 +54,7 @@ export const start = Effect.fnUntraced(function*(of?: Owner) {
 
 export const root = SessionId.make("ses_root")
 
-export const mission = (goal: string): Mission => ({ root, goal, state: "active", startedAt: 0, continuations: 0 })
+export const mission = (goal: string): Mission => begin(root, goal, 0)
 
 /** A task that runs. */
 export const running = (name: string): Task => ({

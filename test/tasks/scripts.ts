@@ -64,12 +64,16 @@ export const delegate = ({ agent = "Builder", background = true, prompt, resume 
 
 export const isNotice = (text: string): boolean => /^\d+ tasks? ha(s|ve) ended/.test(text)
 
-/** Delegates, ends its turn, and says `last` once it is told of ends, or to go on. */
+/** The failed tasks that an instruction to go on asks for an answer to. */
+const askedFor = (request: ModelRequest): ReadonlyArray<string> =>
+  request.users.at(-1)?.startsWith("CONTINUE") === true ? request.users.at(-1)?.match(/task_\w+/g) ?? [] : []
+
+/** Delegates, ends its turn, and says `last` once it is told of ends, or to go on; it answers for what has failed. */
 export const delegates = (orders: ReadonlyArray<Order>, last = "All is done.\nMISSION COMPLETE"): Actor => (request) =>
   Effect.succeed(
     request.turns === 0
       ? { toolCalls: orders.map(delegate) }
-      : { text: request.toolResults.length > 0 ? "I wait for them." : last }
+      : { text: request.toolResults.length > 0 ? "I wait for them." : [last, ...askedFor(request)].join("\n") }
   )
 
 /** Counts the model calls that are open at once. */
@@ -249,9 +253,9 @@ export const calls = (session?: SessionId) =>
     Effect.map((all) => all.filter((call) => session === undefined || call.session === session))
   )
 
-/** Calls that an agent was told of an end in, oldest first. */
+/** Calls that answer a notice, oldest first. */
 export const callsWithNotice = (session: SessionId) =>
-  Effect.map(calls(session), (all) => all.filter(({ request }) => request.users.some(isNotice)))
+  Effect.map(calls(session), (all) => all.filter(({ request }) => isNotice(request.users.at(-1) ?? "")))
 
 /** The child works: a model call of it is open. */
 export const isWorking = (prompt: string) =>

@@ -312,11 +312,15 @@ describe("get_task_result, list_tasks and cancel_task", () => {
           "3 tasks:",
           `${done?.id ?? ""} completed · 5 s · Builder · work 1 · 110 tokens · $0.0001 · scripted/model`,
           `${slow?.id ?? ""} running · 10 s · Builder · slow 2 · 0 tokens · $0.0000 · scripted/model`,
-          `${queued?.id ?? ""} queued at place 1 · 15 s · Builder · work 3 · 0 tokens · $0.0000 · scripted/model`
+          `${queued?.id ?? ""} queued at place 1 · 15 s · Builder · work 3 · 0 tokens · $0.0000 · scripted/model`,
+          "Budget used: 15 s of 8 h · 330 of 50M tokens · $0.00 of $50 · 3 of 500 tasks · 3 of 3000 turns"
         ].join("\n")
       )
-      assert.match(yield* use(root, "list_tasks", { status: "queued" }), /^1 task:\n\S+ queued at place 1 [^\n]+$/)
-      assert.strictEqual(yield* use(root, "list_tasks", { status: "failed" }), "There are no failed tasks.")
+      assert.match(
+        yield* use(root, "list_tasks", { status: "queued" }),
+        /^1 task:\n\S+ queued at place 1 [^\n]+\nBudget used: [^\n]+$/
+      )
+      assert.match(yield* use(root, "list_tasks", { status: "failed" }), /^There are no failed tasks\.\n/)
       assert.include(yield* use(root, "list_tasks", { status: "done" }), "completed")
     }).pipe(withActors(
       {
