@@ -8,6 +8,7 @@ import { Ids } from "./Ids.ts"
 import { Budgets } from "./mission/Budgets.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
 import { Missions } from "./mission/Missions.ts"
+import { UserCommands } from "./mission/UserCommands.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -35,6 +36,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | Orchestrator
     | TaskManager
     | MissionLoop
+    | UserCommands
     | Missions
     | Budgets
     | Recovery
@@ -58,6 +60,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       Layer.provideMerge(state)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
+      Layer.provideMerge(UserCommands.layer),
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
       Layer.provideMerge(Budgets.layer),

@@ -3,19 +3,19 @@ import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platf
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
-import { commander, commands, reportMark } from "../../src/agents/team.ts"
+import { commander } from "../../src/agents/team.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
-import { Recovery } from "../../src/tasks/Recovery.ts"
 import type { Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
-import { type HostConfig, register } from "./registration.ts"
+import { commandMark, type HostConfig, register } from "./registration.ts"
 import * as Toasts from "./Toasts.ts"
 
 export const server: Plugin = async (input, options) => {
@@ -57,7 +57,7 @@ export const server: Plugin = async (input, options) => {
   /** Runs a hook so that nothing that happens inside reaches the host. */
   const total = async (
     where: string,
-    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier | Recovery>
+    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier | UserCommands>
   ): Promise<void> => {
     await runtime.runPromiseExit(Effect.catchCause(effect, (cause) => report(where, cause)))
   }
@@ -111,18 +111,18 @@ export const server: Plugin = async (input, options) => {
         })
       ),
 
-    "command.execute.before": ({ command }, { parts }) =>
+    "command.execute.before": ({ arguments: typed, command, sessionID }, { parts }) =>
       total(
-        "reading a command",
+        "carrying out a command",
         Effect.gen(function*() {
-          const known = commands.find(({ name }) => name === command)
-          if (known?.informs !== true) return
-          const report = known.name === "resume" ? yield* Effect.flatMap(Recovery, ({ resume }) => resume) : ""
-          for (const part of parts) {
-            if (part.type !== "text") continue
-            part.text = part.text.replace(reportMark, () => report)
-            part.metadata = { ...part.metadata, ...ownPrompt("command") }
-          }
+          // A command of the user's own by the same name has another template.
+          const marked = parts.flatMap((part) => part.type === "text" && part.text.includes(commandMark) ? [part] : [])
+          const [first] = marked
+          if (first === undefined) return
+          const commands = yield* UserCommands
+          const { informs, text } = yield* commands.run(command, typed, SessionId.make(sessionID))
+          first.text = text
+          if (informs) first.metadata = { ...first.metadata, ...ownPrompt("command") }
         })
       ),
 

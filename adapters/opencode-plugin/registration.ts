@@ -13,6 +13,15 @@ export interface HostConfig {
   default_agent?: string
 }
 
+/** Stands for what `command.execute.before` puts in its place. */
+export const commandMark = "{{orchestrator}}"
+
+/**
+ * The host would replace `$1` and `$&` in what a user types after a command, and run what stands in "!`…`". So it gets
+ * nothing to put in: a place that no word reaches keeps it from adding the words at the end.
+ */
+const commandTemplate = `${commandMark}$9999999`
+
 /** Changes the host's config in place, which is how the host takes additions. */
 export const register = (host: HostConfig, config: ConfigValues, toolNames: ReadonlyArray<string>): void => {
   const users = readPermissions(host.permission)
@@ -21,9 +30,9 @@ export const register = (host: HostConfig, config: ConfigValues, toolNames: Read
     host.agent[definition.name] = agentConfig(definition, users, host.agent[definition.name])
   }
   host.command = {
-    ...Object.fromEntries(commands.map(({ agent, description, name, template }) => [
+    ...Object.fromEntries(commands.map(({ agent, description, name }) => [
       name,
-      { description, template, ...(agent === undefined ? {} : { agent }) }
+      { description, template: commandTemplate, ...(agent === undefined ? {} : { agent }) }
     ])),
     ...host.command
   }

@@ -21,41 +21,28 @@ export const team: ReadonlyArray<AgentDefinition> = [
 /** The agent that missions belong to. */
 export const commander = Commander.name
 
+/** All of them, a line each. */
+export const teamLines = team.map((agent) => `- ${agent.name}: ${agent.description}`).join("\n")
+
+/** A command that users type; `UserCommands` carries it out. */
 export interface UserCommand {
   readonly name: string
   readonly description: string
-  /** `$ARGUMENTS` stands for what the user typed after the name. */
-  readonly template: string
   /** Without it, the agent that is talking already. */
   readonly agent?: string
-  /** Asks for information only: no mission starts. */
-  readonly informs?: boolean
 }
 
-/** Stands in a template for what a command has to report. */
-export const reportMark = "{{report}}"
-
-const agentLines = team.map((agent) => `- ${agent.name}: ${agent.description}`).join("\n")
-
 export const commands: ReadonlyArray<UserCommand> = [
-  { name: "task", description: "Give the Commander a goal", template: "$ARGUMENTS", agent: commander },
-  {
-    name: "plan",
-    description: "Have the Commander plan a goal, without building it",
-    template:
-      "Plan this goal, and build nothing yet. Have the Architect write the plan to .opencode/todo.md, check it, show it to the user, and end the mission.\n\nThe goal:\n$ARGUMENTS",
-    agent: commander
-  },
-  {
-    name: "agents",
-    description: "Show the orchestrator's agents",
-    template: `Show the user this list as it is, without calling tools:\n\n${agentLines}`,
-    informs: true
-  },
+  { name: "task", description: "Give the Commander a goal", agent: commander },
+  { name: "plan", description: "Have the Commander plan a goal, without building it", agent: commander },
+  { name: "agents", description: "Show the orchestrator's agents" },
+  { name: "tasks", description: "Show this mission's tasks: state, age, place in line, tokens, cost" },
+  { name: "stop", description: "Stop this mission and its agents, for good" },
   {
     name: "resume",
-    description: "Go on with what an earlier OpenCode left unfinished",
-    template: `Show the user this as it is, without calling tools:\n\n${reportMark}`,
-    informs: true
-  }
+    description:
+      "Go on with a mission that ended early, or with what an earlier OpenCode left; with new limits, such as cost=20 time=2h",
+    agent: commander
+  },
+  { name: "report", description: "Show what this mission has done, used and left open" }
 ]

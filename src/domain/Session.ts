@@ -31,6 +31,8 @@ export const noUsage: Usage = { input: 0, output: 0, reasoning: 0, cacheRead: 0,
 export const totalTokens = (usage: Usage): number =>
   usage.input + usage.output + usage.reasoning + usage.cacheRead + usage.cacheWrite
 
+export const formatUsage = (usage: Usage): string => `${totalTokens(usage)} tokens · $${usage.cost.toFixed(4)}`
+
 /** One permission rule of the host: the last rule that matches decides. */
 export const Rule = Schema.Struct({
   permission: Schema.String,

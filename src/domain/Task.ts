@@ -1,6 +1,6 @@
 /** A task: one delegated piece of work, and the pure transitions of its life. */
 import { Schema } from "effect"
-import { MessageId, ModelRef, SessionId, Usage } from "./Session.ts"
+import { formatModel, formatUsage, MessageId, ModelRef, SessionId, Usage } from "./Session.ts"
 
 export const TaskId = Schema.NonEmptyString.pipe(Schema.brand("TaskId"))
 export type TaskId = typeof TaskId.Type
@@ -200,6 +200,25 @@ export const formatDuration = (ms: number): string => {
   if (minutes < 60) return seconds % 60 === 0 ? `${minutes} min` : `${minutes} min ${seconds % 60} s`
   return minutes % 60 === 0 ? `${minutes / 60} h` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
+
+/** A task on one line: state, age, agent, what it is about, and what is special about it. `place` is its place in line. */
+export const describeTask = (task: Task, now: number, place: number | undefined): string =>
+  `${task.id} ${
+    [
+      `${task.state}${place === undefined ? "" : ` at place ${place}`}${
+        task.waiting ? ", waits for its own tasks" : ""
+      }`,
+      formatDuration(duration(task, now)),
+      task.agent,
+      task.description,
+      ...(task.run > 1 ? [`run ${task.run}`] : []),
+      ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying.message}`]),
+      ...(task.asking === true ? ["waits for the user's answer"] : []),
+      ...(task.stalled === undefined ? [] : [task.stalled]),
+      formatUsage(task.usage),
+      ...(task.model === undefined ? [] : [formatModel(task.model)])
+    ].join(" · ")
+  }`
 
 /** What became of a task, as a sentence about it goes on. */
 export const endWords: Record<EndState, string> = {

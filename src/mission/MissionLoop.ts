@@ -141,6 +141,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* budgets.letGo(root)
         yield* FiberMap.remove(reviews, root)
         yield* notices.hush(root)
+        yield* Effect.ignore(client.abort(root)) // a turn of it that goes on all the same finds no agents, and nothing follows it
         yield* manager.cancelMission(root, "the user stopped the mission")
         return true
       }, Effect.uninterruptible)

@@ -1,7 +1,6 @@
 /** The tools that drive the parallel agents. */
 import { Clock, Effect, Schema } from "effect"
-import { formatModel, totalTokens } from "../domain/Session.ts"
-import { duration, formatDuration, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
+import { describeTask, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
 import { Missions } from "../mission/Missions.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import type { Order } from "../tasks/Orders.ts"
@@ -106,25 +105,8 @@ export const makeTaskTools = Effect.gen(function*() {
   })
 
   /** One task on one line. */
-  const line = Effect.fnUntraced(function*(task: Task, now: number) {
-    const position = task.state === "queued" ? yield* concurrency.position(task.id) : undefined
-    const details = [
-      `${task.state}${position === undefined ? "" : ` at place ${position}`}${
-        task.waiting ? ", waits for its own tasks" : ""
-      }`,
-      formatDuration(duration(task, now)),
-      task.agent,
-      task.description,
-      ...(task.run > 1 ? [`run ${task.run}`] : []),
-      ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying.message}`]),
-      ...(task.asking === true ? ["waits for the user's answer"] : []),
-      ...(task.stalled === undefined ? [] : [task.stalled]),
-      `${totalTokens(task.usage)} tokens`,
-      `$${task.usage.cost.toFixed(4)}`,
-      ...(task.model === undefined ? [] : [formatModel(task.model)])
-    ]
-    return `${task.id} ${details.join(" · ")}`
-  })
+  const line = (task: Task, now: number) =>
+    Effect.map(concurrency.position(task.id), (place) => describeTask(task, now, place))
 
   const tools: ReadonlyArray<Tool.Tool> = [delegateTask, getTaskResult, listTasks, cancelTask, callAgent]
   return tools

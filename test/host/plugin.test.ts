@@ -78,7 +78,9 @@ const commander = (request: ModelRequest) => {
       })
     }
   }
-  return { text: text.startsWith("DO") ? "Waiting." : "MISSION COMPLETE" }
+  // What has failed has to be answered for.
+  const failed = text.startsWith("CONTINUE") ? text.match(/task_\w+/g) ?? [] : []
+  return { text: text.startsWith("DO") ? "Waiting." : ["MISSION COMPLETE", ...failed].join("\n") }
 }
 
 const notices = (texts: ReadonlyArray<string>) => texts.filter((text) => /tasks? ha(s|ve) ended/.test(text))
@@ -260,13 +262,44 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
       Effect.gen(function*() {
         const { client, seen, texts, until } = yield* openProject()
         const session = (yield* Effect.promise(() => client.session.create({ title: "commands" }))).data?.id ?? ""
-        const goal = "first line\nsecond \"quoted\" `line` with $HOME"
+        const goal = "first line\nsecond \"quoted\" `line` with $HOME, $1, $& and $$, !`touch executed` and 'more'"
         yield* Effect.promise(() => client.session.command({ sessionID: session, command: "agents", arguments: "" }))
         assert.include((yield* texts(session, "user")).join("\n"), "Librarian")
         assert.strictEqual(seen.filter(isToast("Mission started")).length, 0)
         yield* Effect.promise(() => client.session.command({ sessionID: session, command: "task", arguments: goal }))
         yield* until(isToast("Mission complete"))
         assert.include(yield* texts(session, "user"), goal)
+        yield* Effect.promise(() => client.session.command({ sessionID: session, command: "report", arguments: "" }))
+        const report = (yield* texts(session, "user")).at(-1)
+        assert.include(report, "# Mission report")
+        assert.include(report, goal)
+        assert.include(report, "Mission: complete")
+        assert.strictEqual(seen.filter(isToast("Mission started")).length, 1)
+      }))
+
+    it.effect("/stop ends the mission and its children for good, until /resume", () =>
+      Effect.gen(function*() {
+        const { client, say, seen, texts, until } = yield* openProject()
+        const model = yield* ScriptedModel
+        const order = "hang until the user stops"
+        const root = yield* say(`DO\nBuilder: ${order}`)
+        while ((yield* model.next).users[0] !== order) { /* the child's call comes after the Commander's */ }
+        yield* until(isOf("session.idle", root))
+        const command = (command: string) =>
+          Effect.promise(() => client.session.command({ sessionID: root, command, arguments: "" }))
+        yield* command("tasks")
+        assert.match(
+          (yield* texts(root, "user")).at(-1) ?? "",
+          /Mission: active\n.*\n\n- task_\w+ running .* Builder · .* active .* ago/
+        )
+        yield* command("stop")
+        yield* Deferred.await(hangUp(order))
+        const stopped = yield* texts(root, "user")
+        assert.isTrue(stopped.some((text) => text.includes("The mission is stopped, and its agents with it.")))
+        assert.strictEqual(notices(stopped).length, 1)
+        assert.strictEqual(seen.filter(isToast("Mission complete")).length, 0)
+        yield* command("resume")
+        yield* until(isToast("Mission complete"))
       }))
 
     it.effect("a user's abort stops the mission and its children until the user speaks again", () =>
@@ -281,9 +314,11 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         while ((yield* model.next).users.at(-1) !== "HANG") {
           /* until the Commander is in a turn that can be aborted */
         }
+        const before = new Set(seen)
         yield* Effect.promise(() => client.session.abort({ sessionID: root }))
         yield* until(isToast("Mission stopped"))
         yield* Deferred.await(hangUp(order))
+        yield* until((event) => !before.has(event) && isUserMessage(root)(event))
         const stored = notices(yield* texts(root, "user"))
         assert.strictEqual(stored.length, 1)
         assert.include(stored[0], "was cancelled")
