@@ -121,7 +121,8 @@ export type Turn =
 export const readTurn = (messages: ReadonlyArray<Message>, prompt: MessageId): Turn => {
   const newest = messages.findLast((message) => message.role === "assistant" && message.id > prompt)
   if (newest === undefined || newest.role !== "assistant") return { state: "not started" }
-  if (messages.some((message) => message.role === "user" && message.id > newest.id)) return { state: "unfinished" }
+  const isWaiting = (message: Message) => message.role === "user" && message.id > newest.id && !isNote(message)
+  if (messages.some(isWaiting)) return { state: "unfinished" }
   if (newest.error !== undefined) return { state: "failed", error: newest.error }
   if (!newest.completed || newest.finish === undefined || newest.finish === "tool-calls") return { state: "unfinished" }
   const text = messageText(newest)

@@ -27,6 +27,9 @@ export class Budgets extends Context.Service<Budgets, {
   readonly observe: (event: HostEvent) => Effect.Effect<void>
   /** What a session had used when an earlier instance recorded it, so that it is not counted twice. */
   readonly baseline: (session: SessionId, usage: Usage) => Effect.Effect<void>
+  /** Ends nothing of a mission until `release`: its tasks are being taken over. */
+  readonly hold: (root: SessionId) => Effect.Effect<void>
+  readonly release: (root: SessionId) => Effect.Effect<void>
   /** Leaves a mission that has ended as it is. */
   readonly letGo: (root: SessionId) => Effect.Effect<void>
 }>()("orchestrator/mission/Budgets") {
@@ -43,6 +46,7 @@ export class Budgets extends Context.Service<Budgets, {
       const store = yield* TaskStore
       const grace = Duration.toMillis(config.budget.grace)
       const endings = yield* FiberMap.make<SessionId>()
+      const held = new Set<SessionId>()
       /** What each session had used when it was last heard of. */
       const lastUsage = new Map<SessionId, Usage>()
 
@@ -72,7 +76,7 @@ export class Budgets extends Context.Service<Budgets, {
       })
 
       const check = Effect.fnUntraced(function*(mission: Mission): Effect.fn.Return<void> {
-        if (mission.state !== "active") return
+        if (mission.state !== "active" || held.has(mission.root)) return
         if (mission.windingUp !== undefined) {
           yield* FiberMap.run(endings, mission.root, windUp(mission.root), { onlyIfMissing: true })
           return
@@ -143,10 +147,11 @@ export class Budgets extends Context.Service<Budgets, {
           Effect.catchCause((cause) => Effect.logWarning(`the mission in ${root} could not be ended yet`, cause))
         ))
 
+      /** Read at its next step. One that has just ended its turn is not woken: it has finished. */
       const finish = (task: Task) =>
         task.session === undefined || task.waiting
           ? Effect.void // one that waits is told of the ends of its tasks, and goes on from there
-          : Effect.ignore(Effect.timeout(tell(task.session, finishInstruction(grace), false), "10 seconds"))
+          : Effect.ignore(Effect.timeout(tell(task.session, finishInstruction(grace), true), "10 seconds"))
 
       const sumUp = Effect.fnUntraced(function*(root: SessionId, used: string) {
         yield* untilHostAnswers(notices.flush(root))
@@ -171,6 +176,8 @@ export class Budgets extends Context.Service<Budgets, {
       return Budgets.of({
         observe,
         baseline,
+        hold: (root) => Effect.sync(() => void held.add(root)),
+        release: (root) => Effect.sync(() => void held.delete(root)),
         letGo: (root) => FiberMap.remove(endings, root)
       })
     })

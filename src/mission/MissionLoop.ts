@@ -364,12 +364,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
         if ((yield* missions.get(mission.root)) !== undefined) return // the user has spoken since
+        yield* budgets.hold(mission.root)
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.state === "stopped") yield* notices.hush(mission.root)
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {
+        yield* budgets.release(root)
         const mission = yield* missions.get(root)
         if (mission?.state !== "active") return
         yield* touch(root)

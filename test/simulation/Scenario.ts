@@ -5,6 +5,7 @@ import type { Faults } from "../../adapters/test/Faults.ts"
 import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
 import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
 import type { HostAgent } from "../../src/domain/Agent.ts"
+import type { Limits } from "../../src/domain/Budget.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import type { EndState } from "../../src/domain/Task.ts"
 
@@ -65,6 +66,8 @@ export interface Scenario {
     /** Bytes that still fit. */
     readonly room: number
   }>
+  /** What the mission may use, as far as that is less than it could want. */
+  readonly budget: Limits
   /** Another OpenCode, with a mission of its own, lives in the same folder all the time. */
   readonly twin: boolean
   /** Until the user answers what an agent asks, ms. */
@@ -125,8 +128,18 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       what: pick(["full", "read-only"] as const),
       room: int(0, 300)
     }))
+    const answersAfter = int(0, 10_000)
+    const twin = !calm && chance(0.15)
+    const budget: Limits = calm || !chance(0.2) ? {} : pick<() => Limits>([
+      () => ({ time: int(5, 120) * 1_000 }),
+      () => ({ tokens: int(200, 3_000) }),
+      () => ({ cost: int(200, 3_000) / 1_000_000 }),
+      () => ({ tasks: int(1, 5) }),
+      () => ({ turns: int(2, 30) })
+    ])()
     return {
       seed,
+      budget,
       jobs,
       limits,
       faults,
@@ -134,14 +147,15 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       hostCrashes,
       user,
       disk,
-      answersAfter: int(0, 10_000),
-      twin: !calm && chance(0.15)
+      answersAfter,
+      twin
     }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
 /** Nothing goes wrong in it but what the models do. */
-export const isCalm = ({ crashes, disk, faults, hostCrashes, user }: Scenario): boolean =>
-  faults.every === undefined && [crashes, disk, hostCrashes, user].every(({ length }) => length === 0)
+export const isCalm = ({ budget, crashes, disk, faults, hostCrashes, user }: Scenario): boolean =>
+  faults.every === undefined && Object.keys(budget).length === 0
+  && [crashes, disk, hostCrashes, user].every(({ length }) => length === 0)
 
 /** How a task ends whose model behaves so, and that delegates nothing. */
 export const naturalEnd = ({ nature }: Job): EndState =>
@@ -240,7 +254,15 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         (request.toolResults.at(-1) ?? request.users.at(-1) ?? "").slice(0, 120)
       }`
     )
-    return (job === undefined ? command(request, session) : work(job, request, session)).pipe(
+    // Asked to finish, most do; what hangs does not hear it.
+    const hears = request.users.at(-1)?.startsWith("The mission's budget is used up") === true
+      && job?.nature.startsWith("hangs") !== true
+    const reply = hears
+      ? Effect.delay(Effect.succeed({ text: `This is all, by call ${request.index}.` }), "1 second")
+      : job === undefined
+      ? command(request, session)
+      : work(job, request, session)
+    return reply.pipe(
       Effect.onExit((exit) =>
         Effect.sync(() => {
           const reply = exit._tag === "Success" ? JSON.stringify(exit.value).slice(0, 160) : "cut off"

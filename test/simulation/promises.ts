@@ -161,10 +161,24 @@ export const checkPromises = Effect.fnUntraced(function*(
     const mission = missions.find((mission) => mission.root === root)
     if (mission === undefined) {
       if (exists(root)) broken.push("the mission is lost")
-    } else if (isUndisturbed && mission.state !== "complete") broken.push(`the mission is ${mission.state}`)
+    } else if (isUndisturbed && mission.state !== "complete" && mission.state !== "out_of_budget") {
+      broken.push(`the mission is ${mission.state}`)
+    } else if (mission.state === "out_of_budget" && Object.keys(scenario.budget).length === 0) {
+      broken.push("the mission is out of a budget that it has not reached")
+    }
+    if (mission !== undefined) broken.push(...overBudget(mission, scenario))
   }
   return broken
 })
+
+/** A mission ends with a reason, and used no more than it might. */
+const overBudget = (mission: Mission, { budget, crashes }: Scenario): ReadonlyArray<string> => [
+  ...(mission.state !== "active" && mission.why === undefined ? ["the mission has ended and does not say why"] : []),
+  // What was launched just before a crash may be known to the host alone.
+  ...(mission.spent.tasks > (budget.tasks ?? Infinity) + crashes.length
+    ? [`the mission launched ${mission.spent.tasks} tasks, and ${budget.tasks} may be`]
+    : [])
+]
 
 /** A child may take this long to stop, with what is below it. In ms. */
 const stopTime = 30_000

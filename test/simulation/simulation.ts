@@ -37,11 +37,18 @@ const settings = (scenario: Scenario) => ({
   retryLimit: "60 seconds",
   startTimeout: "10 seconds",
   taskTimeLimit: "4 minutes",
-  noticeMaxWait: "10 seconds"
+  noticeMaxWait: "10 seconds",
+  budget: { ...scenario.budget, grace: `${grace} millis` }
 })
+
+/** How long children have to finish when a budget is used up, and then the Commander to sum up; ms. */
+const grace = 20_000
 
 /** A mission that takes longer than this in virtual time does not end. In ms. */
 const deadline = 60 * 60_000
+
+/** What stopping children, faults and a host that is away may add to the two graces of a mission out of budget. In ms. */
+const windingTime = 60_000
 
 /** Virtual time passes in steps of this length, ms: a crash shows at the end of the step that it comes in. */
 const step = 1_000
@@ -125,6 +132,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     let isKept = false
     /** When the user aborted what the Commander of it was doing. */
     let abortedAt: number | undefined
+    /** Since when missions are being brought to their end. */
+    const windingUp = new Map<SessionId, number>()
 
     /** The user says something to the Commander; the instance may die of it. */
     const say = Effect.fnUntraced(function*({ context, gate, process, root }: Instance, text: string) {
@@ -139,6 +148,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
     const bury = Effect.fnUntraced(function*(dead: Instance) {
       crashes++
+      windingUp.clear()
       abortedAt = undefined // the user may say "Go on." before the next instance has seen it
       note(`the instance died ${yield* dead.gate.diedAt}${dead.crash?.withHost === true ? ", the host with it" : ""}`)
       yield* doing(Scope.close(dead.scope, Exit.void))
@@ -242,6 +252,16 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         yield* doing(say(instance, goal))
       }
       if (due.length > 0) settledFrom = now()
+      for (const one of instances()) {
+        const mission = yield* missionOf(one)
+        if (mission?.windingUp === undefined) windingUp.delete(one.root)
+        else if (!windingUp.has(one.root)) windingUp.set(one.root, now())
+        // While the host is away, or a fault is under way, nothing can end.
+        else if (now() - (windingUp.get(one.root) ?? 0) > 2 * grace + windingTime) {
+          broken.push("a mission out of budget was not brought to its end")
+          windingUp.set(one.root, Infinity)
+        }
+      }
       // What a disk that could not be written has put off is looked at every ten seconds.
       const isSettled = events.length === 0 && now() - settledFrom > 15_000
       if (isSettled && (yield* Effect.forEach(instances(), isOver)).every((over) => over)) break
