@@ -45,7 +45,7 @@ export interface RealHost {
 export const scriptedModel = "scripted/model"
 
 /** The version of the host that the project develops against. */
-const hostVersion = "1.18.33"
+export const hostVersion = "1.18.33"
 
 /** The nearest `node_modules/.bin/opencode` above this file, wherever it was bundled to; else the one on the PATH. */
 export const findBinary = Effect.gen(function*() {

@@ -2,7 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, FileSystem, Path } from "effect"
 import type { ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, isUserMessage, openProject, Server } from "./project.ts"
+import { isOf, isToast, isUserMessage, openProject, Server, settings } from "./project.ts"
 
 const delegate = (prompt: string, agent = "Builder", background = true) => ({
   name: "delegate_task",
@@ -330,14 +330,9 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("a bad setting is named in a toast, and the default holds", () =>
       Effect.gen(function*() {
-        const { say, seen, until } = yield* openProject({
-          ".opencode/orchestrator.jsonc": "{ // limits\n  \"concurrency\": { \"agent\": 0 }, \"pollIntervall\": 5 }\n",
-          // Tells the host that its own types are installed here, which takes it many seconds otherwise.
-          ".opencode/node_modules/.keep": "",
-          ".opencode/package.json": "{\"dependencies\":{\"@opencode-ai/plugin\":\"1.18.33\"}}",
-          ".opencode/package-lock.json":
-            "{\"lockfileVersion\":3,\"packages\":{\"\":{\"dependencies\":{\"@opencode-ai/plugin\":\"1.18.33\"}}}}"
-        })
+        const { say, seen, until } = yield* openProject(
+          settings("{ // limits\n  \"concurrency\": { \"agent\": 0 }, \"pollIntervall\": 5 }\n")
+        )
         yield* say("DO\nBuilder: something")
         yield* until(isToast("Mission complete"))
         const toast = seen.find(isToast("Orchestrator config"))?.properties["message"]

@@ -2,7 +2,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Clock, Context, Deferred, Effect, Layer, Queue, Schema, Stream } from "effect"
-import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
+import { hostVersion, makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 
@@ -38,6 +38,18 @@ export const isToast = (title: string) => (event: Seen) =>
 
 export const isOf = (type: string, session: string) => (event: Seen) =>
   event.type === type && event.properties["sessionID"] === session
+
+/** Files of a project with settings of its own for the orchestrator. */
+export const settings = (text: string): Record<string, string> => {
+  const dependencies = { "@opencode-ai/plugin": hostVersion }
+  return {
+    ".opencode/orchestrator.jsonc": text,
+    // Tells the host that its own types are installed here, which takes it many seconds otherwise.
+    ".opencode/node_modules/.keep": "",
+    ".opencode/package.json": JSON.stringify({ dependencies }),
+    ".opencode/package-lock.json": JSON.stringify({ lockfileVersion: 3, packages: { "": { dependencies } } })
+  }
+}
 
 /** Opens a fresh project in the shared server and listens to it. */
 export const openProject = Effect.fnUntraced(function*(files: Record<string, string> = {}) {
