@@ -297,7 +297,11 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       messages: (session, limit) =>
         through(
           "messages",
-          Effect.map(find(session), ({ stored }) => stored.slice(-limit).map(({ message }) => message))
+          Effect.map(
+            find(session),
+            ({ stored }) =>
+              stored.filter(({ compaction }) => compaction !== true).slice(-limit).map(({ message }) => message)
+          )
         ),
       hasMessage: (session, id) =>
         through(

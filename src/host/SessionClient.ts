@@ -105,7 +105,7 @@ export class SessionClient extends Context.Service<SessionClient, {
   readonly sessions: Effect.Effect<ReadonlyArray<Session>, HostError>
   /** Accepted, not answered: the turn's end arrives as an event. An unknown agent is accepted too, and then fails. */
   readonly prompt: (prompt: Prompt) => Effect.Effect<void, SessionError>
-  /** The newest `limit` messages, oldest first. */
+  /** The newest `limit` messages, oldest first; without what the host says when it makes a conversation shorter. */
   readonly messages: (session: SessionId, limit: number) => Effect.Effect<ReadonlyArray<Message>, SessionError>
   /** Whether a message has arrived. */
   readonly hasMessage: (session: SessionId, message: MessageId) => Effect.Effect<boolean, HostError>
