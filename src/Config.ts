@@ -103,6 +103,17 @@ export const ConfigSchema = group({
     5,
     "How often in a row a Commander that stops early is told to go on, without a tool call in between."
   ),
+  sharedContextChars: field(
+    count(0, 100_000),
+    2_000,
+    "Characters by which a task is told, at its start, what other agents of its mission have reported; 0 tells nothing."
+  ),
+  smartContext: field(
+    choice(["auto", "off"]),
+    "auto",
+    "auto: the further the plan is, the less background goes into notices and orders, and the Commander is asked to have .opencode/context.md and summary.md kept. off: all is told as at the beginning."
+  ),
+  progressSnapshots: field(count(2, 10_000), 100, "Snapshots kept of each mission's progress; the oldest go first."),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")
 }).annotate({ title: "OpenCode Orchestrator" })

@@ -6,6 +6,10 @@ import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
+import { Progress } from "./mission/Progress.ts"
+import { SharedContext } from "./mission/SharedContext.ts"
+import { SmartContext } from "./mission/SmartContext.ts"
+import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -30,7 +34,18 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   static readonly layer = (
     config: ConfigValues
   ): Layer.Layer<
-    Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
+    | Orchestrator
+    | TaskManager
+    | MissionLoop
+    | Recovery
+    | TaskStore
+    | Concurrency
+    | Notices
+    | Config
+    | Progress
+    | SharedContext
+    | SmartContext
+    | TodoEnforcer,
     never,
     SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
@@ -41,10 +56,14 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer).pipe(
       Layer.provideMerge(records)
     )
+    const knowledge = Layer.mergeAll(SmartContext.layer, Progress.layer).pipe(
+      Layer.provideMerge(Layer.mergeAll(SharedContext.layer, TodoEnforcer.layer)),
+      Layer.provideMerge(state)
+    )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
       Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
-      Layer.provideMerge(state)
+      Layer.provideMerge(knowledge)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),

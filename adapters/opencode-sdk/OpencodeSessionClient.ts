@@ -2,6 +2,7 @@
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Deferred, Effect, Layer, PubSub, Schedule, Schema, Stream } from "effect"
 import type { HostEvent, Message, SessionId } from "../../src/domain/Session.ts"
+import { HostTodo } from "../../src/domain/Todo.ts"
 import {
   type HostError,
   HostRefused,
@@ -116,6 +117,12 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
           }]
         }, options)).pipe(Effect.asVoid, orNotFound(session)),
     messages: (session, limit) => newestSpoken(session, limit, limit).pipe(orNotFound(session)),
+    todos: (session) =>
+      ask(
+        "read a list of things to do",
+        Schema.Array(HostTodo),
+        (options) => client.session.todo({ sessionID: session }, options)
+      ).pipe(orNotFound(session)),
     hasMessage: (session, message) =>
       ask(
         "look for a message",

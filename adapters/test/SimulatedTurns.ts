@@ -18,6 +18,7 @@ import {
   type SessionStatus,
   type TurnError
 } from "../../src/domain/Session.ts"
+import { HostTodo } from "../../src/domain/Todo.ts"
 import type { Caller } from "../../src/tools/Tool.ts"
 import {
   type ConversationMessage,
@@ -63,6 +64,8 @@ export interface StoredMessage {
 export interface HostSession<Process> {
   info: Session
   readonly stored: Array<StoredMessage>
+  /** What the host's own `todowrite` has put down. */
+  todos: ReadonlyArray<HostTodo>
   status: SessionStatus | undefined
   /** The running turn. One that is not here any more has died: whatever it still does shows nowhere. */
   turn: Turn | undefined
@@ -153,6 +156,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   const hostTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<string> | undefined => {
     const id = session.info.id
     if (name === "question") return ask((ask) => ({ type: "question", session: id, id: ask }))
+    if (name === "todowrite") {
+      const list = Schema.decodeUnknownOption(Schema.Struct({ todos: Schema.Array(HostTodo) }))(args)
+      if (list._tag === "Some") session.todos = list.value.todos
+      return Effect.succeed(JSON.stringify(session.todos))
+    }
     if (name !== "bash") return undefined
     const command = Schema.decodeUnknownOption(Schema.Struct({ command: Schema.String }))(args)
     const pattern = command._tag === "Some" ? command.value.command : ""
@@ -228,7 +236,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
         index: calls.length + 1,
         at: yield* Clock.currentTimeMillis,
         model: simulatedModel.model,
-        tools: ["bash", "question", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
+        tools: ["bash", "question", "todowrite", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
           isOffered(rules, name)
         ),
         get raw() {

@@ -1,5 +1,6 @@
 /** A mission: a goal and its life in one root session, and the pure decision of what follows when the Commander falls silent. */
 import { Schema } from "effect"
+import { spokenLines } from "./Markdown.ts"
 import { SessionId } from "./Session.ts"
 
 export const MissionState = Schema.Literals(["active", "complete", "stopped", "halted"])
@@ -54,18 +55,5 @@ export const decide = (
  * Whether an answer ends the mission: MISSION COMPLETE on a line of its own. Not inside a sentence, a quotation or a
  * code block, where it may be talk about missions.
  */
-export const saysComplete = (answer: string): boolean => {
-  let fence: string | undefined
-  for (const line of answer.split(/\r?\n/)) {
-    const mark = /^\s*(`{3,}|~{3,})\s*(.*)$/.exec(line)
-    if (mark?.[1] !== undefined && mark[2] !== undefined) {
-      const [, ticks, info] = mark
-      // A fence of backticks has none of them behind it: that would be code within the line.
-      if (fence === undefined && !(ticks.startsWith("`") && info.includes("`"))) fence = ticks
-      else if (fence !== undefined && ticks.startsWith(fence) && info === "") fence = undefined
-      continue
-    }
-    if (fence === undefined && /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1[.!]?\s*$/.test(line)) return true
-  }
-  return false
-}
+export const saysComplete = (answer: string): boolean =>
+  spokenLines(answer).some((line) => /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1[.!]?\s*$/.test(line))

@@ -4,6 +4,8 @@ import type { HostEvent, SessionId } from "../domain/Session.ts"
 import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError } from "../host/SessionClient.ts"
+import { Progress } from "../mission/Progress.ts"
+import { SharedContext } from "../mission/SharedContext.ts"
 import { Completion } from "./Completion.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
@@ -42,6 +44,8 @@ export class TaskManager extends Context.Service<TaskManager, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const progress = yield* Progress
+      const shared = yield* SharedContext
       const store = yield* TaskStore
       /** Work that goes on beside the caller's. */
       const background = yield* FiberSet.make()
@@ -86,6 +90,8 @@ export class TaskManager extends Context.Service<TaskManager, {
         yield* completion.observe(event)
         if (event.type === "deleted") {
           yield* orders.forget(event.session)
+          yield* shared.forget(event.session)
+          yield* progress.clear(event.session)
           const cleanUp = Effect.andThen(
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
             notices.forget(event.session)

@@ -62,6 +62,18 @@ export const contractScript = (): Script => {
           return { text: `${request.users.length} user messages` }
         case "fill":
           return { text: "my context is full", usage: { input: 199_000, output: 10 } }
+        case "plan":
+          return {
+            toolCalls: [{
+              name: "todowrite",
+              args: {
+                todos: [
+                  { content: "look", status: "completed", priority: "high" },
+                  { content: "build", status: "in_progress", priority: "low" }
+                ]
+              }
+            }]
+          }
         case "overflow":
           return { status: 400, message: "maximum context length: context_length_exceeded, prompt is too long" }
         case "Here": // is the conversation so far, says the host
@@ -364,6 +376,18 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         const seen = yield* turn(prompt)
         assert.include(seen.state === "finished" ? seen.text : seen.state, "hi")
         assert.strictEqual((yield* Effect.flip(client.replyPermission("per_unknown", "once")))._tag, "HostRefused")
+      }))
+
+    it.effect("what a session's model has put down to do can be read", () =>
+      Effect.gen(function*() {
+        const { client, id, send, until } = yield* open()
+        assert.deepStrictEqual(yield* client.todos(id), [])
+        yield* send("plan")
+        yield* until("idle")
+        assert.deepStrictEqual(
+          (yield* client.todos(id)).map(({ content, status }) => [content, status]),
+          [["look", "completed"], ["build", "in_progress"]]
+        )
       }))
 
     it.effect("a question holds the turn until it is answered", () =>

@@ -199,7 +199,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "An order is sent under the id that was recorded",
     file: "tasks/TaskLife.ts",
-    find: `yield* say(task, session, promptId, task.prompt)`,
+    find: `yield* say(task, session, promptId, withDigest(task.prompt, yield* smart.digest(task)))`,
     replace: `yield* say(task, session, yield* ids.message, task.prompt)`,
     expects: /was run 3 times|run again although/
   },
