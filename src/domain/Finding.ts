@@ -81,6 +81,7 @@ export const remember = (
   const byText = new Map<string, Finding>()
   for (const finding of [...known, ...more].toSorted((a, b) => a.at - b.at)) {
     const key = `${finding.kind} ${finding.text.toLowerCase()}`
+    if ((byText.get(key)?.at ?? -Infinity) >= finding.at) continue // read a second time
     byText.delete(key)
     byText.set(key, finding)
   }
