@@ -90,12 +90,12 @@ export class TaskManager extends Context.Service<TaskManager, {
         yield* completion.observe(event)
         if (event.type === "deleted") {
           yield* orders.forget(event.session)
-          yield* shared.forget(event.session)
-          yield* progress.clear(event.session)
-          const cleanUp = Effect.andThen(
+          const cleanUp = Effect.all([
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
-            notices.forget(event.session)
-          )
+            notices.forget(event.session),
+            shared.forget(event.session),
+            progress.clear(event.session)
+          ], { discard: true })
           yield* FiberSet.run(background, cleanUp) // stopping children takes a while, and the next event must not wait
           return
         }
