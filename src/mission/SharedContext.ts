@@ -1,7 +1,15 @@
 /** What the agents of a mission have reported: each child is told of it at its start, and it outlives restarts. */
 import { Context, Effect, Layer } from "effect"
 import { Config } from "../Config.ts"
-import { digestOf, type Finding, type FindingKind, findingsOf, remember } from "../domain/Finding.ts"
+import {
+  digestOf,
+  type Finding,
+  findingChars,
+  type FindingKind,
+  findingsOf,
+  plainLine,
+  remember
+} from "../domain/Finding.ts"
 import type { SessionId } from "../domain/Session.ts"
 import type { Task, TaskId } from "../domain/Task.ts"
 import { type Findings, TaskJournal } from "../tasks/TaskJournal.ts"
@@ -86,7 +94,9 @@ export class SharedContext extends Context.Service<SharedContext, {
           )
           return digestOf(news, budget)
         }),
-        adopt: ({ findings, root }) => take(root, Object.values(findings)),
+        adopt: ({ findings, root }) =>
+          // A journal may have come with the repository.
+          take(root, Object.values(findings).map((known) => ({ ...known, text: plainLine(known.text, findingChars) }))),
         forget
       })
     })

@@ -130,8 +130,10 @@ export class Notices extends Context.Service<Notices, {
         if (untold.length === 0) return
         const now = yield* Clock.currentTimeMillis
         const mission = untold[0]?.mission ?? parent // of a session's tasks all belong to the same
-        const limits = { ...config, noticeResultChars: yield* smart.resultChars(mission) }
-        const instruction = mission === parent ? yield* smart.instruction(parent) : ""
+        // A parent that is not to be woken is not told how to go on.
+        const goesOn = !hushed.has(parent)
+        const limits = goesOn ? { ...config, noticeResultChars: yield* smart.resultChars(mission) } : config
+        const instruction = goesOn && mission === parent ? yield* smart.instruction(parent) : ""
         // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
         const pending = untold.find((task) => task.notice !== undefined)?.notice
         const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)

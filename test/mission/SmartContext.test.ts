@@ -134,6 +134,7 @@ describe("at a compaction", () => {
       yield* until(
         Effect.map(tasks, (all) => all.some(({ prompt, state }) => prompt === "work 2" && state === "running"))
       )
+      yield* pass("1 second")
       const [told = "", ...more] = yield* smart(({ atCompaction }) =>
         Effect.flatMap(missionOf(root), (mission) => atCompaction(root, mission))
       )
