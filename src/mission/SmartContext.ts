@@ -8,6 +8,7 @@
  * end until the notes of it are written.
  */
 import { Cache, Clock, Context, Effect, Layer } from "effect"
+import { Recorder } from "../agents/Recorder.ts"
 import { Config } from "../Config.ts"
 import { digestOf, type FindingKind, findingKinds, plainLine } from "../domain/Finding.ts"
 import type { Mission } from "../domain/Mission.ts"
@@ -55,7 +56,7 @@ export class SmartContext extends Context.Service<SmartContext, {
         const known = asks.get(root) ?? { level: "early", since: now, times: 0 }
         const ask = order.indexOf(level) > order.indexOf(known.level) ? { level, since: now, times: 0 } : known
         const isRecorded = (yield* store.all).some((task) =>
-          task.mission === root && task.agent === "Recorder" && task.createdAt >= ask.since
+          task.mission === root && task.agent === Recorder.name && task.createdAt >= ask.since
         )
         const isDue = ask.level !== "early" && ask.times < 2 && !isRecorded
         asks.delete(root)

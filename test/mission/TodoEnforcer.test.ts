@@ -1,9 +1,15 @@
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger } from "effect"
+import { Effect, FileSystem, Layer, Logger, type PlatformError } from "effect"
 import { TestClock } from "effect/testing"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
+import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import { SimulatedProcesses } from "../../adapters/test/SimulatedInstance.ts"
+import { Config, readConfig } from "../../src/Config.ts"
 import { SessionId } from "../../src/domain/Session.ts"
+import { Instance } from "../../src/host/Instance.ts"
 import { TodoEnforcer } from "../../src/mission/TodoEnforcer.ts"
+import { Lease } from "../../src/tasks/Lease.ts"
 import {
   type Actor,
   doing,
@@ -95,6 +101,52 @@ describe("what is left to do", () => {
       }).pipe(withActors({}), Effect.provide(Layer.mergeAll(Logger.layer([logger]))))
     })
   }
+})
+
+describe("a list on a real disk", () => {
+  const withDisk = Effect.fnUntraced(
+    function*(
+      test: (project: string) => Effect.Effect<void, PlatformError.PlatformError, TodoEnforcer | FileSystem.FileSystem>
+    ) {
+      const fs = yield* FileSystem.FileSystem
+      const project = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-todo-" })
+      yield* fs.makeDirectory(`${project}/.opencode`)
+      const processes = yield* SimulatedProcesses
+      const instance = processes.instance(yield* processes.start(), project)
+      const config = Config.layer(readConfig({ journal: "off" }, "test").values)
+      yield* test(project).pipe(
+        Effect.provide(TodoEnforcer.layer.pipe(
+          Layer.provideMerge(Lease.layer),
+          Layer.provideMerge(Layer.mergeAll(Layer.succeed(Instance, instance), config))
+        ))
+      )
+    },
+    Effect.provide(Layer.mergeAll(NodeServices.layer, SimulatedProcesses.layer, SimulatedHost.layer({ script: hangs })))
+  )
+
+  it.effect("is read", () =>
+    withDisk((project) =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        yield* fs.writeFileString(`${project}/.opencode/todo.md`, list)
+        assert.deepStrictEqual(yield* open(first), ["build", "check"])
+      })
+    ))
+
+  it.effect("counts as none when it is a link out of the project", () =>
+    withDisk((project) =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const elsewhere = yield* fs.makeTempFileScoped({ prefix: "orchestrator-todo-" })
+        yield* fs.writeFileString(elsewhere, list)
+        yield* fs.symlink(elsewhere, `${project}/.opencode/todo.md`)
+        assert.deepStrictEqual(yield* open(first), [])
+        yield* fs.remove(`${project}/.opencode/todo.md`)
+        yield* fs.writeFileString(`${project}/list.md`, list)
+        yield* fs.symlink(`${project}/list.md`, `${project}/.opencode/todo.md`)
+        assert.lengthOf(yield* open(first), 2)
+      }).pipe(Effect.scoped)
+    ))
 })
 
 /** An instance that records, on the day that the archive's names say. */
