@@ -125,6 +125,17 @@ export const ConfigSchema = group({
     {},
     "What a mission may use. At 80 % the Commander is told, at 100 % the mission is brought to its end."
   ),
+  sharedContextChars: field(
+    count(0, 100_000),
+    2_000,
+    "Characters by which a task is told, at its start, what other agents of its mission have reported; 0 tells nothing."
+  ),
+  smartContext: field(
+    choice(["auto", "off"]),
+    "auto",
+    "auto: the further the plan is, the less background goes into notices and orders, and the Commander is asked to have .opencode/context.md and summary.md kept. off: all is told as at the beginning."
+  ),
+  progressSnapshots: field(count(2, 10_000), 100, "Snapshots kept of each mission's progress; the oldest go first."),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")
 }).annotate({ title: "OpenCode Orchestrator" })

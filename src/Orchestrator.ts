@@ -8,6 +8,10 @@ import { Ids } from "./Ids.ts"
 import { Budgets } from "./mission/Budgets.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
 import { Missions } from "./mission/Missions.ts"
+import { Progress } from "./mission/Progress.ts"
+import { SharedContext } from "./mission/SharedContext.ts"
+import { SmartContext } from "./mission/SmartContext.ts"
+import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { UserCommands } from "./mission/UserCommands.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
@@ -43,7 +47,11 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | TaskStore
     | Concurrency
     | Notices
-    | Config,
+    | Config
+    | Progress
+    | SharedContext
+    | SmartContext
+    | TodoEnforcer,
     never,
     SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
@@ -54,10 +62,14 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, Missions.layer, TaskStore.layer).pipe(
       Layer.provideMerge(records)
     )
+    const knowledge = Layer.mergeAll(SmartContext.layer, Progress.layer).pipe(
+      Layer.provideMerge(Layer.mergeAll(SharedContext.layer, TodoEnforcer.layer)),
+      Layer.provideMerge(state)
+    )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
       Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
-      Layer.provideMerge(state)
+      Layer.provideMerge(knowledge)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(UserCommands.layer),

@@ -8,6 +8,8 @@ import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/dom
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
+import { Missions } from "../../src/mission/Missions.ts"
+import { SmartContext } from "../../src/mission/SmartContext.ts"
 import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import type { Tool } from "../../src/tools/Tool.ts"
@@ -57,7 +59,11 @@ export const server: Plugin = async (input, options) => {
   /** Runs a hook so that nothing that happens inside reaches the host. */
   const total = async (
     where: string,
-    effect: Effect.Effect<unknown, never, Orchestrator | MissionLoop | Notifier | UserCommands>
+    effect: Effect.Effect<
+      unknown,
+      never,
+      Orchestrator | MissionLoop | Missions | Notifier | SmartContext | UserCommands
+    >
   ): Promise<void> => {
     await runtime.runPromiseExit(Effect.catchCause(effect, (cause) => report(where, cause)))
   }
@@ -71,6 +77,8 @@ export const server: Plugin = async (input, options) => {
     return {}
   }
   const { tools } = built.value
+
+  const missionOf = (root: SessionId) => Effect.flatMap(Missions, ({ get }) => get(root))
 
   let configReported = false
   const reportConfig = Effect.gen(function*() {
@@ -123,6 +131,26 @@ export const server: Plugin = async (input, options) => {
           const { informs, text } = yield* commands.run(command, typed, SessionId.make(sessionID))
           first.text = text
           if (informs) first.metadata = { ...first.metadata, ...ownPrompt("command") }
+        })
+      ),
+
+    "experimental.session.compacting": ({ sessionID }, output) =>
+      total(
+        "keeping a mission through a compaction",
+        Effect.gen(function*() {
+          const session = SessionId.make(sessionID)
+          const { atCompaction } = yield* SmartContext
+          output.context.push(...(yield* atCompaction(session, yield* missionOf(session))))
+        })
+      ),
+
+    "experimental.compaction.autocontinue": ({ sessionID }, output) =>
+      total(
+        "going on after a compaction",
+        Effect.gen(function*() {
+          const session = SessionId.make(sessionID)
+          const { isAtRest } = yield* SmartContext
+          if (yield* isAtRest(session, yield* missionOf(session))) output.enabled = false
         })
       ),
 

@@ -1,7 +1,8 @@
 /** SessionClient over `@opencode-ai/sdk`, for a server that is reached over HTTP and for the one a plugin lives in. */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Deferred, Effect, Layer, PubSub, Schedule, Schema, Stream } from "effect"
-import type { HostEvent, SessionId } from "../../src/domain/Session.ts"
+import type { HostEvent, Message, SessionId } from "../../src/domain/Session.ts"
+import { HostTodo } from "../../src/domain/Todo.ts"
 import {
   type HostError,
   HostRefused,
@@ -55,6 +56,23 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
   const orElse404 = <A>(value: A) => (effect: Effect.Effect<A, HostError>) =>
     Effect.catchIf(effect, (error) => error._tag === "HostRefused" && error.status === 404, () => Effect.succeed(value))
 
+  /** Asks for more while messages of compactions stand in the place of those that were asked for. */
+  const newestSpoken = (
+    session: SessionId,
+    limit: number,
+    asked: number
+  ): Effect.Effect<ReadonlyArray<Message>, HostError> =>
+    ask(
+      "read messages",
+      Schema.Array(Wire.WireMessage),
+      (options) => client.session.messages({ sessionID: session, limit: asked }, options)
+    ).pipe(Effect.flatMap((all) => {
+      const spoken = all.filter((message) => !Wire.isOfCompaction(message))
+      return spoken.length >= limit || all.length < asked
+        ? Effect.succeed(spoken.slice(-limit).map(Wire.toMessage))
+        : newestSpoken(session, limit, asked * 2)
+    }))
+
   return {
     create: ({ agent, metadata, parent, permission, title }) =>
       ask("create a session", Wire.WireSession, (options) =>
@@ -98,12 +116,13 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
             ...(metadata === undefined ? {} : { metadata: { ...metadata } })
           }]
         }, options)).pipe(Effect.asVoid, orNotFound(session)),
-    messages: (session, limit) =>
+    messages: (session, limit) => newestSpoken(session, limit, limit).pipe(orNotFound(session)),
+    todos: (session) =>
       ask(
-        "read messages",
-        Schema.Array(Wire.WireMessage),
-        (options) => client.session.messages({ sessionID: session, limit }, options)
-      ).pipe(Effect.map((all) => all.map(Wire.toMessage)), orNotFound(session)),
+        "read a list of things to do",
+        Schema.Array(HostTodo),
+        (options) => client.session.todo({ sessionID: session }, options)
+      ).pipe(orNotFound(session)),
     hasMessage: (session, message) =>
       ask(
         "look for a message",

@@ -109,11 +109,19 @@ export const WireMessage = Schema.Struct({
       id: MessageId,
       time: Schema.Struct({ completed: maybe(Schema.Finite) }),
       finish: maybe(Schema.String),
-      error: maybe(WireError)
+      error: maybe(WireError),
+      summary: maybe(Schema.Boolean)
     })
   ]),
   parts: Schema.Array(WirePart)
 })
+
+/**
+ * What the host says itself when it makes a conversation shorter: the order for a summary, and the summary. It answers
+ * no prompt, and whatever was under way goes on after it. A summary that failed is the end of the turn, and counts.
+ */
+export const isOfCompaction = ({ info, parts }: typeof WireMessage.Type): boolean =>
+  info.role === "user" ? parts.some(({ type }) => type === "compaction") : info.summary === true && info.error == null
 
 export const toMessage = ({ info, parts }: typeof WireMessage.Type): Message =>
   info.role === "user"
@@ -236,6 +244,8 @@ const toEvent = (raw: unknown): HostEvent | undefined => {
     case "session.idle":
       return { type: "idle", session: wire.properties.sessionID }
     case "session.error":
+      // The host makes the conversation shorter and goes on; when that fails too, the message says so.
+      if (wire.properties.error.name === "ContextOverflowError") return undefined
       return { type: "error", session: wire.properties.sessionID, error: toError(wire.properties.error) }
     case "session.deleted":
       return { type: "deleted", session: wire.properties.info.id }

@@ -61,7 +61,7 @@ export interface SimulatedProcess {
 /** The test's side of the simulation. */
 export class SimulatedHost extends Context.Service<SimulatedHost, {
   /**
-   * The tools that the host offers, by name, beside its own `bash` and `question`: in all sessions, or in those of the
+   * The tools that the host offers, by name, beside its own `bash`, `question` and `todowrite`: in all sessions, or in those of the
    * tree below `root`. They take the place of those offered before; calls of those under way fail.
    */
   readonly offer: (tools: Readonly<Record<string, SimulatedTool>>, root?: SessionId) => Effect.Effect<void>
@@ -272,7 +272,15 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
               metadata: input.metadata ?? {},
               usage: noUsage
             }
-            sessions.set(id, { info, stored: [], status: undefined, turn: undefined, process, deleted: false })
+            sessions.set(id, {
+              info,
+              stored: [],
+              todos: [],
+              status: undefined,
+              turn: undefined,
+              process,
+              deleted: false
+            })
             return info
           })
         ),
@@ -297,8 +305,13 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       messages: (session, limit) =>
         through(
           "messages",
-          Effect.map(find(session), ({ stored }) => stored.slice(-limit).map(({ message }) => message))
+          Effect.map(
+            find(session),
+            ({ stored }) =>
+              stored.filter(({ compaction }) => compaction !== true).slice(-limit).map(({ message }) => message)
+          )
         ),
+      todos: (session) => through("todos", Effect.map(find(session), ({ todos }) => todos)),
       hasMessage: (session, id) =>
         through(
           "hasMessage",
@@ -310,9 +323,11 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       statuses: through(
         "statuses",
         Effect.sync(() =>
-          new Map([...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
-            session.status === undefined || session.process !== process ? [] : [[id, session.status]]
-          ))
+          new Map(
+            [...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
+              session.status === undefined || session.process !== process ? [] : [[id, session.status]]
+            )
+          )
         )
       ),
       abort: (session) =>

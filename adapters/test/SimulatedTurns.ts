@@ -18,6 +18,7 @@ import {
   type SessionStatus,
   type TurnError
 } from "../../src/domain/Session.ts"
+import { HostTodo } from "../../src/domain/Todo.ts"
 import type { Caller } from "../../src/tools/Tool.ts"
 import {
   type ConversationMessage,
@@ -58,11 +59,15 @@ export interface StoredMessage {
   /** Those of an assistant message, in order. */
   readonly tools: ReadonlyArray<ToolCall>
   readonly agent: string | undefined
+  /** The host's own, when it made the conversation shorter: hidden from the port, and all the model sees of what was before. */
+  readonly compaction?: true
 }
 
 export interface HostSession<Process> {
   info: Session
   readonly stored: Array<StoredMessage>
+  /** What the host's own `todowrite` has put down. */
+  todos: ReadonlyArray<HostTodo>
   status: SessionStatus | undefined
   /** The running turn. One that is not here any more has died: whatever it still does shows nowhere. */
   turn: Turn | undefined
@@ -153,6 +158,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   const hostTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<string> | undefined => {
     const id = session.info.id
     if (name === "question") return ask((ask) => ({ type: "question", session: id, id: ask }))
+    if (name === "todowrite") {
+      const list = Schema.decodeUnknownOption(Schema.Struct({ todos: Schema.Array(HostTodo) }))(args)
+      if (list._tag === "Some") session.todos = list.value.todos
+      return Effect.succeed(JSON.stringify(session.todos))
+    }
     if (name !== "bash") return undefined
     const command = Schema.decodeUnknownOption(Schema.Struct({ command: Schema.String }))(args)
     const pattern = command._tag === "Some" ? command.value.command : ""
@@ -204,7 +214,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
 
   const conversation = (session: HostSession<Process>): ReadonlyArray<ConversationMessage> => [
     { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
-    ...session.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
+    ...sinceCompaction(session.stored).flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
       // A turn that was cut off is shown with what its calls had answered by then; one that has just begun is empty.
       message.role === "assistant" && text === "" && tools.length === 0 ? [] : [
         { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
@@ -218,15 +228,18 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
   ]
 
   /** Calls the model until it answers something that the host does not retry. */
-  const callModel = Effect.fnUntraced(function*(session: HostSession<Process>) {
+  const callModel = Effect.fnUntraced(function*(
+    session: HostSession<Process>,
+    say: (session: HostSession<Process>) => ReadonlyArray<ConversationMessage> = conversation
+  ) {
     for (let attempt = 1;; attempt++) {
-      const messages = conversation(session)
+      const messages = say(session)
       const rules = rulesOf(session)
       const request = describeRequest({
         index: calls.length + 1,
         at: yield* Clock.currentTimeMillis,
         model: simulatedModel.model,
-        tools: ["bash", "question", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
+        tools: ["bash", "question", "todowrite", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
           isOffered(rules, name)
         ),
         get raw() {
@@ -254,6 +267,34 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     }
   })
 
+  /** Has the model sum up the conversation, which then begins with that, and is told to go on. */
+  const compact = Effect.fnUntraced(function*(session: HostSession<Process>) {
+    const push = Effect.fnUntraced(function*(role: "user" | "assistant", text: string, compaction: boolean) {
+      const id = yield* nextMessageId
+      const parts = [{ type: "text" as const, text, metadata: {} }]
+      session.stored.push({
+        message: role === "user"
+          ? { role, id, parts }
+          : { role, id, completed: true, finish: "stop", error: undefined, parts },
+        text,
+        tools: [],
+        agent: role === "user" ? agentOf(session) : undefined,
+        ...(compaction ? { compaction } : {})
+      })
+    })
+    const reply = yield* callModel(session, (session) => [
+      { role: "system", text: "You are a context summarization agent.", toolCalls: [] },
+      {
+        role: "user",
+        text: `Here is the conversation so far:\n${conversation(session).slice(1).map(({ text }) => text).join("\n")}`,
+        toolCalls: []
+      }
+    ])
+    yield* push("user", "What did we do so far?", true)
+    yield* push("assistant", "text" in reply ? reply.text ?? "" : "", true)
+    yield* push("user", "Continue if you have next steps, or stop and ask for clarification.", false)
+  })
+
   /** One step: a model call and the tools it asks for. Tells whether the turn goes on. */
   const step = Effect.fnUntraced(function*(session: HostSession<Process>, turn: Turn) {
     const id = session.info.id
@@ -277,6 +318,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
         const error: TurnError = { name: "UnknownError", message: "Failed query: insert" }
         yield* publish({ type: "error", session: id, error })
         return false
+      }
+      if ("status" in reply && reply.message.includes("context_length_exceeded")) {
+        finish(undefined)
+        yield* compact(session)
+        return true
       }
       if ("status" in reply) {
         const error = apiError(reply.status, reply.message)
@@ -303,6 +349,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       })
       finish(toolCalls.length > 0 ? "tool-calls" : "stop")
       yield* publish({ type: "usage", session: id, usage: session.info.usage })
+      if ((reply.usage?.input ?? 0) > contextLimit) yield* compact(session)
       const newer = session.stored.some((stored) => stored.message.role === "user" && stored.message.id > message)
       return toolCalls.length > 0 || newer
     }).pipe(Effect.onInterrupt(() => Effect.sync(() => finish(undefined, aborted))))
@@ -366,6 +413,12 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     calls: Effect.sync(() => calls.map((call) => ({ ...call })))
   }
 })
+
+/** Tokens of a request, beyond which the host makes the conversation shorter. */
+const contextLimit = 190_000
+
+const sinceCompaction = (stored: ReadonlyArray<StoredMessage>): ReadonlyArray<StoredMessage> =>
+  stored.slice(Math.max(0, stored.findLastIndex(({ compaction }) => compaction === true) - 1))
 
 /** The session has no turn any more, and nothing of it runs on. */
 const die = (session: HostSession<unknown>) => {

@@ -20,5 +20,5 @@ Write the plan to .opencode/todo.md, one step a line:
 - [ ] T2: what to do | agent:Inspector | depends:T1
 Keep what a person wrote there. A step is one piece of work for one agent, with a result that can be checked. Steps that do not depend on each other must not edit the same files. Every change is followed by a step for an Inspector.
 
-Answer with the plan, the reasons for the choices you made, and what could go wrong.`
+Answer with the plan, the reasons for the choices you made, and what could go wrong. Lines such as "DECISION: …" are passed on to the agents that start after you.`
 }

@@ -12,5 +12,5 @@ Stay within your task and its files. Read the code around a change first, and wr
 
 If you cannot finish, stop and say so: a true report of a failure is worth more than a success that is none.
 
-End with a short report: what you changed, file by file; what you ran, and its outcome; what is left open.`
+End with a short report: what you changed, file by file; what you ran, and its outcome; what is left open. Agents that start after you are told of lines such as "DECISION: …" and "FINDING(api): …"; also of kind pattern, config or warning.`
 }

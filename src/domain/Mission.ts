@@ -1,6 +1,7 @@
 /** A mission: a goal and its life in one root session, and the pure decision of what follows when the Commander falls silent. */
 import { Effect, Schema } from "effect"
 import { addUsage, type Amounts, type BudgetName, budgetNames, Limits, nothingSpent, Spent } from "./Budget.ts"
+import { spokenLines } from "./Markdown.ts"
 import { noUsage, SessionId, Usage } from "./Session.ts"
 import { type Task, TaskId } from "./Task.ts"
 
@@ -45,6 +46,8 @@ export const Mission = Schema.Struct({
   root: SessionId,
   goal: Schema.String,
   state: MissionState,
+  /** It is to plan, and to build nothing: what it plans need not be done for its end. */
+  planOnly: Schema.optionalKey(Schema.Literal(true)),
   /** Why it ended so, in a sentence. */
   why: Schema.optionalKey(Schema.String),
   startedAt: Schema.Int,
@@ -85,10 +88,14 @@ export type MissionEvent =
   | { readonly type: "adopted" }
   | { readonly type: "ended"; readonly state: MissionEnd; readonly why: string }
 
+/** How a goal begins that is only to be planned. */
+export const planOrder = "Plan this goal, and build nothing yet."
+
 export const begin = (root: SessionId, goal: string, now: number): Mission => ({
   root,
   goal: clipGoal(goal),
   state: "active",
+  ...(goal.startsWith(planOrder) ? { planOnly: true } : {}),
   startedAt: now,
   countedAt: now,
   continuations: 0,
@@ -210,18 +217,5 @@ export const decide = (
  * Whether an answer ends the mission: MISSION COMPLETE on a line of its own. Not inside a sentence, a quotation or a
  * code block, where it may be talk about missions.
  */
-export const saysComplete = (answer: string): boolean => {
-  let fence: string | undefined
-  for (const line of answer.split(/\r?\n/)) {
-    const mark = /^\s*(`{3,}|~{3,})\s*(.*)$/.exec(line)
-    if (mark?.[1] !== undefined && mark[2] !== undefined) {
-      const [, ticks, info] = mark
-      // A fence of backticks has none of them behind it: that would be code within the line.
-      if (fence === undefined && !(ticks.startsWith("`") && info.includes("`"))) fence = ticks
-      else if (fence !== undefined && ticks.startsWith(fence) && info === "") fence = undefined
-      continue
-    }
-    if (fence === undefined && /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1[.!]?\s*$/.test(line)) return true
-  }
-  return false
-}
+export const saysComplete = (answer: string): boolean =>
+  spokenLines(answer).some((line) => /^\s*(?:#+\s*)?(\*\*|__)?MISSION COMPLETE[.!]?\1[.!]?\s*$/.test(line))

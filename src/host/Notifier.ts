@@ -22,6 +22,12 @@ export const presets = {
   missionStopped: () =>
     toast("warning", "Mission stopped", "You aborted it: its agents were stopped. Write to the Commander to go on."),
   missionHalted: (reason: string) => toast("error", "Mission halted", `${reason} Write to the Commander to go on.`),
+  missionContinues: (progress: string, instruction: number, limit: number) =>
+    toast(
+      "info",
+      "Commander goes on",
+      clip(`It was told to go on, ${instruction} of ${limit} times without progress. ${progress}`)
+    ),
   budgetNear: (used: string) => toast("warning", "Budget runs short", `${used}. The Commander was told.`),
   windingUp: (used: string) =>
     toast("warning", "Budget used up", `${used}. Its agents finish what they can, then the Commander sums up.`),

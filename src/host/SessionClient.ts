@@ -11,6 +11,7 @@ import type {
   SessionId,
   SessionStatus
 } from "../domain/Session.ts"
+import type { HostTodo } from "../domain/Todo.ts"
 
 /** The host could not be reached, or did not answer in time. Trying again may help. */
 export class HostUnavailable extends Schema.TaggedError<HostUnavailable>()("HostUnavailable", {
@@ -105,8 +106,10 @@ export class SessionClient extends Context.Service<SessionClient, {
   readonly sessions: Effect.Effect<ReadonlyArray<Session>, HostError>
   /** Accepted, not answered: the turn's end arrives as an event. An unknown agent is accepted too, and then fails. */
   readonly prompt: (prompt: Prompt) => Effect.Effect<void, SessionError>
-  /** The newest `limit` messages, oldest first. */
+  /** The newest `limit` messages, oldest first; without what the host says when it makes a conversation shorter. */
   readonly messages: (session: SessionId, limit: number) => Effect.Effect<ReadonlyArray<Message>, SessionError>
+  /** The list of things to do that the host's own tool keeps for a session; empty for a session without one. */
+  readonly todos: (session: SessionId) => Effect.Effect<ReadonlyArray<HostTodo>, SessionError>
   /** Whether a message has arrived. */
   readonly hasMessage: (session: SessionId, message: MessageId) => Effect.Effect<boolean, HostError>
   /** All sessions that are not idle, in one request. A session that is absent is idle, deleted, or not started yet. */

@@ -3,6 +3,7 @@ import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule }
 import { Config } from "../Config.ts"
 import type { Limits } from "../domain/Budget.ts"
 import { evidence } from "../domain/Evidence.ts"
+import { plainLine } from "../domain/Finding.ts"
 import * as Mission from "../domain/Mission.ts"
 import {
   type HostEvent,
@@ -17,6 +18,7 @@ import {
   type TurnError
 } from "../domain/Session.ts"
 import { goingOn, isOpen, isSettled, isUntold, type Task } from "../domain/Task.ts"
+import type { TodoItem } from "../domain/Todo.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -26,6 +28,9 @@ import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { Budgets } from "./Budgets.ts"
 import { Missions } from "./Missions.ts"
+import { Progress } from "./Progress.ts"
+import { SmartContext } from "./SmartContext.ts"
+import { TodoEnforcer } from "./TodoEnforcer.ts"
 
 /** Sent to a Commander whose turn was cut off by the end of the host. */
 export const interruptedInstruction =
@@ -57,6 +62,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const notifier = yield* Notifier
       const store = yield* TaskStore
       const missions = yield* Missions
+      const progress = yield* Progress
+      const smart = yield* SmartContext
+      const todos = yield* TodoEnforcer
       const reviews = yield* FiberMap.make<SessionId>()
       const background = yield* FiberSet.make()
       /** When a mission's root session last showed life. */
@@ -71,7 +79,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           seenAt.delete(root)
           cutOff.delete(root)
           known.delete(root)
-          return Effect.andThen(budgets.letGo(root), missions.forget(root))
+          return Effect.all([budgets.letGo(root), progress.clear(root), missions.forget(root)], { discard: true })
         })
 
       const userSpoke = Effect.fn("MissionLoop.userSpoke")(function*(
@@ -94,8 +102,18 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           yield* missions.add({ ...Mission.begin(session, text, now), rootUsage: yield* usedBefore(session) })
         }
         const after = yield* missions.apply(session, { type: "spoke", goal: text })
-        if (before?.state !== "active" && after?.state === "active") yield* notifier.show(presets.missionStarted(text))
+        if (before?.state === "active" || after?.state !== "active") return
+        yield* notifier.show(presets.missionStarted(text))
+        if (before !== undefined && before.state !== "complete") return
+        yield* progress.clear(session)
+        yield* FiberSet.run(background, takeList(session))
       })
+
+      /** A mission starts: a list that an earlier one left is not its own. */
+      const takeList = Effect.fnUntraced(function*(root: SessionId) {
+        const active = new Set((yield* missions.all).filter(({ state }) => state === "active").map(({ root }) => root))
+        yield* todos.archive(root, (mission) => active.has(mission))
+      }, Effect.catchCause((cause) => Effect.logWarning("a list of an earlier mission could not be archived", cause)))
 
       /** What a session has used before its mission: that is not the mission's. */
       const usedBefore = (session: SessionId) =>
@@ -165,7 +183,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const mission = named.length === 0
           ? yield* missions.get(root)
           : yield* missions.apply(root, { type: "answeredFor", tasks: named })
-        return { todos: [], failures: Mission.openFailures(mission) } satisfies Mission.Open
+        return {
+          todos: mission?.planOnly === true ? [] : (yield* todos.open(root)).map(describeTodo),
+          failures: Mission.openFailures(mission)
+        } satisfies Mission.Open
       })
 
       /** Keeps in mind which of the Commander's tasks have failed, until it does them again or answers for them. */
@@ -190,12 +211,16 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const known = new Map<SessionId, Set<string>>()
 
       /** Whether anything was done since the last look. */
-      const hasProgressed = Effect.fnUntraced(function*(root: SessionId, messages: ReadonlyArray<Message>) {
+      const hasProgressed = Effect.fnUntraced(function*(
+        root: SessionId,
+        messages: ReadonlyArray<Message>,
+        open: Mission.Open
+      ) {
         const tasks = (yield* store.all).filter((task) => task.mission === root)
         const before = known.get(root)
         const seen = before ?? new Set<string>()
         known.set(root, seen)
-        const news = evidence(messages, tasks, "").filter((key) => !seen.has(key))
+        const news = evidence(messages, tasks, open.todos.join("\n")).filter((key) => !seen.has(key))
         for (const key of news) seen.add(key)
         for (const key of seen) {
           if (seen.size <= evidenceKept) break
@@ -212,8 +237,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const messages = yield* client.messages(root, reviewedMessages)
         const answer = lastAnswer(messages, since.get(root))
         if (answer === undefined) return
-        if (yield* hasProgressed(root, messages)) yield* missions.apply(root, { type: "progressed" })
         const open = yield* openOf(root, answer)
+        if (yield* hasProgressed(root, messages, open)) yield* missions.apply(root, { type: "progressed" })
         const mission = yield* missions.get(root)
         if (mission === undefined) return
         switch (Mission.decide(mission, answer, open, config.continuations)) {
@@ -233,7 +258,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             return yield* halt(root, open)
           case "continue":
             yield* missions.apply(root, { type: "continued" })
-            yield* instruct(root, continueInstruction(mission, Mission.saysComplete(answer), open))
+            yield* notifier.show(
+              presets.missionContinues(yield* progress.line(root), mission.continuations + 1, config.continuations)
+            )
+            yield* instruct(
+              root,
+              continueInstruction(mission, Mission.saysComplete(answer), open, yield* smart.instruction(root))
+            )
         }
       })
 
@@ -413,13 +444,14 @@ const patience = 3
 export const continueInstruction = (
   { continuations }: Pick<Mission.Mission, "continuations">,
   saidComplete: boolean,
-  { failures, todos }: Mission.Open
+  { failures, todos }: Mission.Open,
+  advice = ""
 ): string =>
   [
     saidComplete
       ? "CONTINUE. You have said MISSION COMPLETE, but it is not:"
       : "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
-    ...section("Open todos:", todos),
+    ...section("Open todos (to be done, or dropped as `[-] … | reason: why`):", todos),
     ...section(
       "Tasks that failed, to be done again or answered for (name the id in your answer, and why it may stay so):",
       failures.map(({ order, reason, task }) => `${task} (${order}): ${reason}`)
@@ -427,10 +459,21 @@ export const continueInstruction = (
     ...(continuations < patience ? [] : [
       `Nothing has changed in the last ${continuations} rounds. Say in one sentence what is in the way. Then go another way than before, or have an Inspector find out what is wrong.`
     ]),
+    ...(advice === "" ? [] : [advice]),
     "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
     "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
     "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
   ].join("\n")
+
+const describeTodo = ({ id, reason, state, text }: TodoItem): string =>
+  plainLine(
+    [
+      id === undefined ? text : `${id}: ${text}`,
+      ...(state === "open" ? [] : [`(${state.replace("_", " ")}${state === "dropped" ? " without a reason" : ""})`]),
+      ...(reason === undefined ? [] : [reason])
+    ].join(" "),
+    300
+  )
 
 const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
   lines.length === 0 ? [] : [

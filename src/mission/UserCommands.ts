@@ -2,7 +2,7 @@
 import { Clock, Context, Effect, Layer, Result } from "effect"
 import { teamLines } from "../agents/team.ts"
 import { parseLimits } from "../domain/Budget.ts"
-import { type Mission, openFailures } from "../domain/Mission.ts"
+import { type Mission, openFailures, planOrder } from "../domain/Mission.ts"
 import { formatUsage, type SessionId } from "../domain/Session.ts"
 import { describeTask, duration, formatDuration, isSettled, outcome, type Task } from "../domain/Task.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
@@ -11,6 +11,8 @@ import { Recovery } from "../tasks/Recovery.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { MissionLoop } from "./MissionLoop.ts"
 import { Missions } from "./Missions.ts"
+import { Progress } from "./Progress.ts"
+import { TodoEnforcer } from "./TodoEnforcer.ts"
 
 /** What the agent in the session is told. */
 export interface Answer {
@@ -30,7 +32,9 @@ export class UserCommands extends Context.Service<UserCommands, {
       const loop = yield* MissionLoop
       const missions = yield* Missions
       const orders = yield* Orders
+      const progress = yield* Progress
       const recovery = yield* Recovery
+      const todos = yield* TodoEnforcer
       const store = yield* TaskStore
 
       /** All tasks at hand of a mission as a tree, a line each. */
@@ -53,7 +57,8 @@ export class UserCommands extends Context.Service<UserCommands, {
         if (mission === undefined) return ["No mission was started in this session."]
         return [
           `Mission: ${mission.state.replaceAll("_", " ")}${mission.why === undefined ? "" : `: ${mission.why}`}`,
-          `Budget used: ${yield* missions.describe(mission)}`
+          `Budget used: ${yield* missions.describe(mission)}`,
+          `Progress: ${yield* progress.line(mission.root)}`
         ]
       })
 
@@ -67,11 +72,13 @@ export class UserCommands extends Context.Service<UserCommands, {
         const mission = yield* missions.get(root)
         const all = (yield* store.all).filter((task) => task.mission === root)
         const now = yield* Clock.currentTimeMillis
+        const steps = (yield* todos.open(root)).map(({ id, text }) => `- ${id === undefined ? text : `${id}: ${text}`}`)
         const open = openFailures(mission).map(({ order, reason, task }) => `- ${task} (${order}): ${reason}`)
         return show([
           "# Mission report",
           ...(mission === undefined ? [] : [`Goal: ${mission.goal}`]),
           ...(yield* missionLines(mission)),
+          ...(steps.length === 0 ? [] : ["", "## Open todos", ...steps]),
           ...(open.length === 0 ? [] : ["", "## Failures that were not answered for", ...open]),
           "",
           "## Tasks",
@@ -170,8 +177,7 @@ const noGoal = (name: string): string =>
   `There is no goal. Write it behind the command, such as: /${name} make the tests pass`
 
 const planInstruction = (goal: string): string =>
-  "Plan this goal, and build nothing yet. Have the Architect write the plan to .opencode/todo.md, check it, show it to the user, "
-  + `and end the mission: what is planned counts as open only once the user wants it built.\n\nThe goal:\n${goal}`
+  `${planOrder} Have the Architect write the plan to .opencode/todo.md, check it, show it to the user, and end the mission.\n\nThe goal:\n${goal}`
 
 const activity = (task: Task, now: number): string =>
   task.state === "running" ? ` · active ${formatDuration(now - task.activityAt)} ago` : ""

@@ -18,6 +18,7 @@ import { type Message, type MessageId, ownPrompt, type SessionId } from "../doma
 import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId } from "../domain/Task.ts"
 import { arrival, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { SmartContext } from "../mission/SmartContext.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 export class Notices extends Context.Service<Notices, {
@@ -49,6 +50,7 @@ export class Notices extends Context.Service<Notices, {
       const config = yield* Config
       const client = yield* SessionClient
       const ids = yield* Ids
+      const smart = yield* SmartContext
       const store = yield* TaskStore
       const hushed = new Set<SessionId>()
       /** Notices that were given to the host, and perhaps arrived. */
@@ -127,6 +129,11 @@ export class Notices extends Context.Service<Notices, {
         const untold = (yield* tasksOf(parent)).filter(isUntold) // the parent may have read some meanwhile
         if (untold.length === 0) return
         const now = yield* Clock.currentTimeMillis
+        const mission = untold[0]?.mission ?? parent // of a session's tasks all belong to the same
+        // A parent that is not to be woken is not told how to go on.
+        const goesOn = !hushed.has(parent)
+        const limits = goesOn ? { ...config, noticeResultChars: yield* smart.resultChars(mission) } : config
+        const instruction = goesOn && mission === parent ? yield* smart.instruction(parent) : ""
         // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
         const pending = untold.find((task) => task.notice !== undefined)?.notice
         const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)
@@ -138,7 +145,7 @@ export class Notices extends Context.Service<Notices, {
           yield* client.prompt({
             session: parent,
             id,
-            text: noticeText(group, now, config),
+            text: `${noticeText(group, now, limits)}${instruction === "" ? "" : `\n\n${instruction}`}`,
             agent: target.agent,
             model: target.model,
             metadata: { ...ownPrompt("notice"), tasks: group.map((task) => task.id) },

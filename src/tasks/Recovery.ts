@@ -14,12 +14,14 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
+import { withoutDigest } from "../domain/Finding.ts"
 import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Budgets } from "../mission/Budgets.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
+import { SharedContext } from "../mission/SharedContext.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
@@ -54,6 +56,7 @@ export class Recovery extends Context.Service<Recovery, {
       const notifier = yield* Notifier
       const orders = yield* Orders
       const records = yield* TaskJournal
+      const shared = yield* SharedContext
       const store = yield* TaskStore
       const oneAtATime = yield* Semaphore.make(1)
       const background = yield* FiberSet.make()
@@ -76,6 +79,7 @@ export class Recovery extends Context.Service<Recovery, {
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
         for (const { session, usage } of tasks) if (session !== undefined) yield* budgets.baseline(session, usage)
+        yield* Effect.forEach(contents.contexts, shared.adopt, { discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
         // Not before all of it stands in this instance's own journal; without one it is kept for the next.
         const recorded = yield* Effect.exit(records.flushed)
@@ -105,7 +109,7 @@ export class Recovery extends Context.Service<Recovery, {
             agent: session.agent ?? "unknown",
             ...(session.model === undefined ? {} : { model: session.model }),
             description: mark.description,
-            prompt: messageText(order),
+            prompt: withoutDigest(messageText(order)),
             background: true,
             depth: mark.depth,
             run: mark.run,

@@ -1,5 +1,5 @@
 /**
- * The durable record of tasks and missions: one append-only file per instance, a line for each change, the newest line
+ * The durable record of tasks, missions and what these have found out: one append-only file per instance, a line for each change, the newest line
  * wins. What happens while a flush is under way goes out together with the next one.
  */
 import {
@@ -18,7 +18,9 @@ import {
   Scope
 } from "effect"
 import { Config } from "../Config.ts"
+import { Finding } from "../domain/Finding.ts"
 import { Mission } from "../domain/Mission.ts"
+import { SessionId } from "../domain/Session.ts"
 import { Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { Lease } from "./Lease.ts"
@@ -34,16 +36,20 @@ export class JournalFailed extends Schema.TaggedError<JournalFailed>()("JournalF
   }
 }
 
-export type Kind = "task" | "mission"
+const kinds = ["task", "mission", "context"] as const
+export type Kind = (typeof kinds)[number]
+/** What the agents of a mission have reported, by numbers in the order of its arrival. */
+export const Findings = Schema.Record(Schema.String, Finding)
+export type Findings = typeof Findings.Type
 type Value = { readonly [key: string]: unknown }
 
 export class TaskJournal extends Context.Service<TaskJournal, {
   /** The name of this instance, by which its sessions are recognised after a crash; undefined when nothing is recorded. */
   readonly instance: string | undefined
-  /** Records the newest state of a task or a mission. It is on disk when this returns. */
-  readonly record: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void, JournalFailed>
+  /** Records the newest state of a task, a mission or its context. It is on disk when this returns. */
+  readonly record: (kind: Kind, id: string, value: Task | Mission | Findings) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
-  readonly note: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void>
+  readonly note: (kind: Kind, id: string, value: Task | Mission | Findings) => Effect.Effect<void>
   /** Waits until all that was recorded, noted and dropped so far is on disk. */
   readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
@@ -346,7 +352,7 @@ const version = 1
 const Line = Schema.fromJsonString(Schema.Union([
   Schema.Struct({ kind: Schema.Literal("journal"), version: Schema.Int, instance: Schema.String }),
   Schema.Struct({
-    kind: Schema.Literals(["task", "mission"]),
+    kind: Schema.Literals(kinds),
     id: Schema.String,
     set: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
     unset: Schema.optionalKey(Schema.Array(Schema.String)),
@@ -368,7 +374,7 @@ const line = (content: Line): string => {
 /** The line that turns one state into the other; undefined when there is nothing to say. */
 const changeLine = (key: string, before: Value | undefined, after: Value | undefined): string | undefined => {
   const space = key.indexOf(" ")
-  const kind = key.slice(0, space) === "task" ? "task" : "mission"
+  const kind = kinds.find((known) => known === key.slice(0, space)) ?? "task" // keyOf made it
   const id = key.slice(space + 1)
   if (after === undefined) return before === undefined ? undefined : line({ kind, id, gone: true })
   const set = Object.entries(after).filter(([name, value]) => before?.[name] !== value)
@@ -394,6 +400,7 @@ const checksum = (text: string): string => {
 export interface Contents {
   readonly tasks: ReadonlyArray<Task>
   readonly missions: ReadonlyArray<Mission>
+  readonly contexts: ReadonlyArray<{ readonly root: SessionId; readonly findings: Findings }>
   /** Lines, or records without what they need, that could not be read. */
   readonly damaged: ReadonlyArray<string>
   /** The file was written by a release that this one does not know. */
@@ -423,7 +430,9 @@ export const readJournal = Effect.fnUntraced(function*(
       continue
     }
     if (entry.value.kind === "journal") {
-      if (entry.value.version !== version) return { tasks: [], missions: [], damaged: [], unknownVersion: true }
+      if (entry.value.version !== version) {
+        return { tasks: [], missions: [], contexts: [], damaged: [], unknownVersion: true }
+      }
       continue
     }
     const { gone, id, kind, set, unset } = entry.value
@@ -442,18 +451,23 @@ export const readJournal = Effect.fnUntraced(function*(
   }
   const tasks: Array<Task> = []
   const missions: Array<Mission> = []
+  const contexts: Array<Contents["contexts"][number]> = []
   for (const [key, record] of records) {
     if (++count % linesAtOnce === 0) yield* Effect.yieldNow
     const task = key.startsWith("task ") ? decodeTask(record) : Option.none()
     const mission = key.startsWith("mission ") ? decodeMission(record) : Option.none()
-    if (Option.isSome(task)) tasks.push(task.value)
+    const findings = key.startsWith("context ") ? decodeFindings(record) : Option.none()
+    if (Option.isSome(findings)) {
+      contexts.push({ root: SessionId.make(key.slice("context ".length)), findings: findings.value })
+    } else if (Option.isSome(task)) tasks.push(task.value)
     else if (Option.isSome(mission)) missions.push(mission.value)
     else damaged.push(changeLine(key, undefined, record)?.trimEnd() ?? key)
   }
-  return { tasks, missions, damaged, unknownVersion: false }
+  return { tasks, missions, contexts, damaged, unknownVersion: false }
 })
 
 const linesAtOnce = 100
 
 const decodeTask = Schema.decodeUnknownOption(Task)
+const decodeFindings = Schema.decodeUnknownOption(Findings)
 const decodeMission = Schema.decodeUnknownOption(Mission)

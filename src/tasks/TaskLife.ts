@@ -1,6 +1,7 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
 import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
+import { withDigest } from "../domain/Finding.ts"
 import {
   isAbort,
   type MessageId,
@@ -23,6 +24,9 @@ import {
 import { Notifier, presets } from "../host/Notifier.ts"
 import { arrival, HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { Progress } from "../mission/Progress.ts"
+import { SharedContext } from "../mission/SharedContext.ts"
+import { SmartContext } from "../mission/SmartContext.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
@@ -65,6 +69,9 @@ export class TaskLife extends Context.Service<TaskLife, {
       const journal = yield* TaskJournal
       const notices = yield* Notices
       const notifier = yield* Notifier
+      const progress = yield* Progress
+      const shared = yield* SharedContext
+      const smart = yield* SmartContext
       const stallWatch = yield* StallWatch
       const store = yield* TaskStore
       /** Stops of children; they outlive `lives`, whose ends use them. */
@@ -82,6 +89,8 @@ export class TaskLife extends Context.Service<TaskLife, {
       const settle = Effect.fnUntraced(function*(id: TaskId, run: number, end: TaskEnd) {
         const { before, after } = yield* apply(id, { type: "ended", run, end })
         if (after === before) return
+        yield* shared.hear(after)
+        yield* progress.changed(after.mission)
         yield* notifier.show(after.state === "completed" ? presets.taskCompleted(after) : presets.taskFailed(after))
         yield* notices.consider(after.parent)
       }, Effect.uninterruptible)
@@ -277,7 +286,8 @@ export class TaskLife extends Context.Service<TaskLife, {
         }
         const { promptId } = yield* Effect.orDie(store.get(task.id)) // unsettled, so it is at hand
         if (promptId === undefined) return yield* Effect.interrupt // settled before it was prompted
-        yield* say(task, session, promptId, task.prompt)
+        // The record keeps the prompt as it was ordered: what the mission knows is told beside it.
+        yield* say(task, session, promptId, withDigest(task.prompt, yield* smart.digest(task)))
         yield* apply(task.id, { type: "prompted", run: task.run })
       })
 

@@ -6,6 +6,8 @@ import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Missions } from "../mission/Missions.ts"
+import { Progress } from "../mission/Progress.ts"
+import { SharedContext } from "../mission/SharedContext.ts"
 import { Completion } from "./Completion.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
@@ -47,6 +49,8 @@ export class TaskManager extends Context.Service<TaskManager, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const progress = yield* Progress
+      const shared = yield* SharedContext
       const store = yield* TaskStore
       /** Work that goes on beside the caller's. */
       const background = yield* FiberSet.make()
@@ -91,10 +95,12 @@ export class TaskManager extends Context.Service<TaskManager, {
         yield* completion.observe(event)
         if (event.type === "deleted") {
           yield* orders.forget(event.session)
-          const cleanUp = Effect.andThen(
+          const cleanUp = Effect.all([
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
-            notices.forget(event.session)
-          )
+            notices.forget(event.session),
+            shared.forget(event.session),
+            progress.clear(event.session)
+          ], { discard: true })
           yield* FiberSet.run(background, cleanUp) // stopping children takes a while, and the next event must not wait
           return
         }

@@ -3,7 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, type Layer, Queue, Stream } from "effect"
 import type { Script } from "../../adapters/test/Script.ts"
 import type { HostAgent } from "../../src/domain/Agent.ts"
-import { type HostEvent, isAbort, MessageId, readTurn, SessionId } from "../../src/domain/Session.ts"
+import { type HostEvent, isAbort, MessageId, messageText, readTurn, SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 
@@ -60,6 +60,27 @@ export const contractScript = (): Script => {
           return { text: request.tools.join(" ") }
         case "count":
           return { text: `${request.users.length} user messages` }
+        case "fill":
+          return { text: "my context is full", usage: { input: 199_000, output: 10 } }
+        case "plan":
+          return {
+            toolCalls: [{
+              name: "todowrite",
+              args: {
+                todos: [
+                  { content: "look", status: "completed", priority: "high" },
+                  { content: "build", status: "in_progress", priority: "low" }
+                ]
+              }
+            }]
+          }
+        case "overflow":
+          return { status: 400, message: "maximum context length: context_length_exceeded, prompt is too long" }
+        case "Here": // is the conversation so far, says the host
+          return { text: "a summary, and no answer" }
+        case "Continue":
+        case "The": // previous request was too large. Continue, says the host
+          return { text: `went on after ${request.users[0]}` }
         default:
           return { text: "?" }
       }
@@ -96,6 +117,15 @@ const open = Effect.fnUntraced(function*(agent = "build") {
       if (event.type === type && event.session === session) return event as Extract<HostEvent, { type: T }> // just compared
     }
   })
+  /** The types of this session's events up to the end of the turn. */
+  const story = Effect.gen(function*() {
+    const types: Array<HostEvent["type"]> = []
+    while (types.at(-1) !== "idle") {
+      const event = yield* Queue.take(events)
+      if (event.session === id) types.push(event.type)
+    }
+    return types
+  })
   const send = Effect.fnUntraced(
     function*(text: string, more: { readonly agent?: string; readonly noReply?: boolean } = {}) {
       const message = yield* ids.message
@@ -105,7 +135,7 @@ const open = Effect.fnUntraced(function*(agent = "build") {
   )
   const turn = (prompt: MessageId) => Effect.map(client.messages(id, 10), (messages) => readTurn(messages, prompt))
   const isBusy = Effect.map(client.statuses, (statuses) => statuses.has(id))
-  return { client, id, until, send, turn, isBusy }
+  return { client, id, until, story, send, turn, isBusy }
 })
 
 export const sessionClientContract = <E>(name: string, subject: Layer.Layer<SessionClient | Ids, E>) => {
@@ -348,6 +378,18 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         assert.strictEqual((yield* Effect.flip(client.replyPermission("per_unknown", "once")))._tag, "HostRefused")
       }))
 
+    it.effect("what a session's model has put down to do can be read", () =>
+      Effect.gen(function*() {
+        const { client, id, send, until } = yield* open()
+        assert.deepStrictEqual(yield* client.todos(id), [])
+        yield* send("plan")
+        yield* until("idle")
+        assert.deepStrictEqual(
+          (yield* client.todos(id)).map(({ content, status }) => [content, status]),
+          [["look", "completed"], ["build", "in_progress"]]
+        )
+      }))
+
     it.effect("a question holds the turn until it is answered", () =>
       Effect.gen(function*() {
         const { client, send, turn, until } = yield* open()
@@ -357,6 +399,29 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         yield* until("idle")
         const seen = yield* turn(prompt)
         assert.include(seen.state === "finished" ? seen.text : seen.state, "right")
+      }))
+
+    it.effect("a conversation that is made shorter goes on, and the summary is nobody's answer", () =>
+      Effect.gen(function*() {
+        const { client, id, send, turn, until } = yield* open()
+        const prompt = yield* send("fill")
+        yield* until("idle")
+        assert.deepStrictEqual(yield* turn(prompt), { state: "finished", text: "went on after What did we do so far?" })
+        const messages = yield* client.messages(id, 10)
+        assert.deepStrictEqual(messages.map(({ role }) => role), ["user", "assistant", "user", "assistant"])
+        assert.isFalse(messages.some((message) => messageText(message).includes("summary")))
+        assert.deepStrictEqual(
+          (yield* client.messages(id, 3)).map((message) => message.id),
+          messages.slice(1).map((message) => message.id)
+        )
+      }))
+
+    it.effect("a conversation that the provider finds too long is made shorter, and no error is told", () =>
+      Effect.gen(function*() {
+        const { send, story, turn } = yield* open()
+        const prompt = yield* send("overflow")
+        assert.notInclude(yield* story, "error")
+        assert.deepStrictEqual(yield* turn(prompt), { state: "finished", text: "went on after What did we do so far?" })
       }))
 
     it.effect("tokens and cost of a session are told as it goes", () =>

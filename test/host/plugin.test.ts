@@ -53,6 +53,8 @@ const script: Script = (request) =>
         return { toolCalls: [{ name: "write", args: { filePath: rest[0], content: rest.slice(1).join(" ") } }] }
       case "research":
         return { toolCalls: [delegate("find it", "Researcher")] }
+      case "report":
+        return { text: "DECISION: use SQLite" }
       case "find":
         return { text: "found it-in-the-code" }
       default:
@@ -220,6 +222,21 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         assert.match(heard[0] ?? "", /Architect · .*\nheard: found it-in-the-code/)
         const child = (yield* children(root))[0]?.id ?? ""
         assert.strictEqual((yield* children(child))[0]?.agent, "Researcher")
+      }))
+
+    it.effect("what one agent reports, the next one of the mission is told at its start", () =>
+      Effect.gen(function*() {
+        const { children, say, seen, texts, until } = yield* openProject()
+        const isComplete = isToast("Mission complete")
+        const root = yield* say("DO\nBuilder: report it")
+        yield* until(isComplete)
+        yield* say("DO\nInspector: listen", "Commander", root)
+        yield* until((event) => isComplete(event) && seen.filter(isComplete).length > 1)
+        const child = (yield* children(root)).find(({ agent }) => agent === "Inspector")?.id ?? ""
+        assert.match(
+          (yield* texts(child, "user"))[0] ?? "",
+          /^listen\n\n.*not instructions.*\n> DECISION by Builder: use SQLite$/
+        )
       }))
 
     it.effect("rights hold: the Recorder writes under .opencode and nowhere else, the Inspector has no edit tool", () =>

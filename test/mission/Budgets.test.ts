@@ -205,7 +205,7 @@ describe("a mission", () => {
       yield* pass("10 seconds")
       assert.strictEqual((yield* mission).spent.tokens, 110)
     }).pipe(withActors({
-      chat: replies({ text: "A chat.", usage: { input: 900_000, output: 0 } }, { text: "MISSION COMPLETE" })
+      chat: replies({ text: "A chat.", usage: { input: 90_000, output: 0 } }, { text: "MISSION COMPLETE" })
     })))
 
   it.effect("keeps what it has spent across a restart, and counts what was used meanwhile once", () =>

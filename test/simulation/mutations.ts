@@ -59,7 +59,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     promise: "A mission is recorded",
-    file: "mission/MissionLoop.ts",
+    file: "mission/Missions.ts",
     find: `return Effect.ignore(journal.record("mission", mission.root, mission))`,
     replace: `return Effect.void`,
     expects: /the mission is lost/
@@ -199,7 +199,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "An order is sent under the id that was recorded",
     file: "tasks/TaskLife.ts",
-    find: `yield* say(task, session, promptId, task.prompt)`,
+    find: `yield* say(task, session, promptId, withDigest(task.prompt, yield* smart.digest(task)))`,
     replace: `yield* say(task, session, yield* ids.message, task.prompt)`,
     expects: /was run 3 times|run again although/
   },
@@ -283,6 +283,27 @@ export const mutations: ReadonlyArray<Mutation> = [
     find: `yield* abortTasks(root)`,
     replace: ``,
     expects: /although the user/
+  },
+  {
+    promise: "No more tasks are launched than the mission may have",
+    file: "tasks/Orders.ts",
+    find: `const isOver = mission.spent.tasks >= limits.tasks`,
+    replace: `const isOver = mission.spent.tasks > limits.tasks`,
+    expects: /the mission launched/
+  },
+  {
+    promise: "A mission that has used up its budget is brought to its end",
+    file: "mission/Budgets.ts",
+    find: `yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })`,
+    replace: ``,
+    expects: /was not brought to its end/
+  },
+  {
+    promise: "Children that are told to finish are not woken",
+    file: "mission/Budgets.ts",
+    find: `tell(task.session, finishInstruction(grace), true)`,
+    replace: `tell(task.session, finishInstruction(grace), false)`,
+    expects: /has another result|was run again/
   },
   {
     promise: "A lease goes with its instance",

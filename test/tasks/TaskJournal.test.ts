@@ -3,10 +3,11 @@ import { Arbitrary, Effect, Fiber, Option, Result, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
+import { Finding } from "../../src/domain/Finding.ts"
 import { Mission } from "../../src/domain/Mission.ts"
 import { Task, TaskId } from "../../src/domain/Task.ts"
 import { presets } from "../../src/host/Notifier.ts"
-import { type Contents, readJournal, type TaskJournal } from "../../src/tasks/TaskJournal.ts"
+import { type Contents, Findings, readJournal, type TaskJournal } from "../../src/tasks/TaskJournal.ts"
 import { completed, mission, root, running, start, world } from "./records.ts"
 import {
   type Actor,
@@ -31,10 +32,11 @@ type Journal = TaskJournal["Service"]
 
 const put = (journal: Journal, task: Task) => journal.record("task", task.id, task)
 
-const byId = ({ missions, tasks }: Contents) =>
-  new Map<string, Task | Mission>([
+const byId = ({ contexts, missions, tasks }: Contents) =>
+  new Map<string, Task | Mission | Findings>([
     ...tasks.map((task) => [task.id, task] as const),
-    ...missions.map((mission) => [mission.root, mission] as const)
+    ...missions.map((mission) => [mission.root, mission] as const),
+    ...contexts.map(({ findings, root }) => [`context ${root}`, findings] as const)
   ])
 
 /** One instance with a journal. */
@@ -235,13 +237,19 @@ describe("a damaged journal", () => {
       const contents = yield* reading(
         [line({ kind: "journal", version: 2, instance: "x-y" }).trimEnd(), ...lines.slice(1)].join("\n")
       )
-      assert.deepStrictEqual(contents, { tasks: [], missions: [], damaged: [], unknownVersion: true })
+      assert.deepStrictEqual(contents, { tasks: [], missions: [], contexts: [], damaged: [], unknownVersion: true })
     }).pipe(Effect.provide(world())))
 
   it.effect("an empty file, or one of nothing but line ends, holds nothing and is not damaged", () =>
     Effect.gen(function*() {
       for (const text of ["", "\n\n\n"]) {
-        assert.deepStrictEqual(yield* reading(text), { tasks: [], missions: [], damaged: [], unknownVersion: false })
+        assert.deepStrictEqual(yield* reading(text), {
+          tasks: [],
+          missions: [],
+          contexts: [],
+          damaged: [],
+          unknownVersion: false
+        })
       }
     }).pipe(Effect.provide(world())))
 })
@@ -259,7 +267,11 @@ const anyMission = Arbitrary.map(
 
 const change = Arbitrary.all({
   to: Arbitrary.schema(Schema.Literals(["task_a", "task_b", "task_c"])),
-  how: Arbitrary.schema(Schema.Literals(["record", "record", "record", "note", "drop", "mission"])),
+  how: Arbitrary.schema(Schema.Literals(["record", "record", "record", "note", "drop", "mission", "context"])),
+  findings: Arbitrary.map(
+    Arbitrary.schema(Schema.Struct({ 1: Finding, 2: Schema.optionalKey(Finding), 3: Schema.optionalKey(Finding) })),
+    (findings) => Result.getOrThrow(Schema.decodeUnknownResult(Findings)(JSON.parse(JSON.stringify(findings))))
+  ),
   task: anyTask,
   mission: anyMission
 })
@@ -271,15 +283,18 @@ describe("whatever was recorded", () => {
     ({ changes }) =>
       Effect.gen(function*() {
         const { end, journal, lease } = yield* start()
-        const expected = new Map<string, Task | Mission>()
+        const expected = new Map<string, Task | Mission | Findings>()
         const keep: Task = running("kept")
         yield* put(journal, keep)
         expected.set(keep.id, keep)
-        for (const { how, mission, task, to } of changes) {
+        for (const { findings, how, mission, task, to } of changes) {
           const id = TaskId.make(to)
           if (how === "drop") {
             yield* journal.drop("task", id)
             expected.delete(id)
+          } else if (how === "context") {
+            yield* journal.record("context", root, findings)
+            expected.set(`context ${root}`, findings)
           } else if (how === "mission") {
             yield* journal.record("mission", root, { ...mission, root })
             expected.set(root, { ...mission, root })
