@@ -6,11 +6,13 @@ import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
+import { TaskDecomposer } from "./mission/TaskDecomposer.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
 import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
+import { Plans } from "./tasks/Plans.ts"
 import { Recovery } from "./tasks/Recovery.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
@@ -20,6 +22,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { makePlanTools } from "./tools/planTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
 
@@ -30,7 +33,16 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   static readonly layer = (
     config: ConfigValues
   ): Layer.Layer<
-    Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
+    | Orchestrator
+    | TaskManager
+    | TaskDecomposer
+    | MissionLoop
+    | Recovery
+    | TaskStore
+    | Plans
+    | Concurrency
+    | Notices
+    | Config,
     never,
     SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
@@ -38,7 +50,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
-    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer).pipe(
+    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, Plans.layer, TaskStore.layer).pipe(
       Layer.provideMerge(records)
     )
     const tasks = TaskManager.layer.pipe(
@@ -48,7 +60,9 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
-      Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
+      Layer.provideMerge(
+        Layer.mergeAll(MissionLoop.layer, TaskDecomposer.layer, TaskPoller.layer, TaskCleaner.layer)
+      ),
       Layer.provideMerge(tasks),
       Layer.provideMerge(ConfigService.layer(config))
     )
@@ -60,7 +74,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = yield* makeTaskTools
+  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

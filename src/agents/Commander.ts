@@ -14,7 +14,8 @@ export const Commander: AgentDefinition = {
     get_task_result: "allow",
     list_tasks: "allow",
     cancel_task: "allow",
-    call_agent: "allow"
+    call_agent: "allow",
+    run_plan: "allow"
   },
   prompt:
     `You are the Commander. The user gives you one goal and walks away. Nobody answers questions meanwhile: where the goal is silent, decide as the user would, and say in the end what you decided.

@@ -14,6 +14,8 @@
  *   waits for it.
  */
 import { Result, Schema } from "effect"
+import { SessionId } from "./Session.ts"
+import { EndState, TaskId } from "./Task.ts"
 import { codeBlocks, isParent, parse, type TodoItem } from "./Todo.ts"
 
 /** One task of a plan. */
@@ -33,6 +35,24 @@ export type PlanNode = typeof PlanNode.Type
 /** Tasks in an order in which each comes after those that it depends on. */
 export type Plan = ReadonlyArray<PlanNode>
 
+/** A plan that was started. */
+export const StartedPlan = Schema.Struct({
+  id: Schema.String,
+  /** The root session whose agent started it, and hears of its tasks' ends. */
+  root: SessionId,
+  /** That agent. */
+  by: Schema.String,
+  /** In an order that respects what each depends on. Each has the id of its task, before it is launched. */
+  nodes: Schema.Array(Schema.Struct({ ...PlanNode.fields, task: TaskId })),
+  createdAt: Schema.Int,
+  /** How tasks of it have ended, by node. */
+  ended: Schema.Record(Schema.String, EndState),
+  /** over: every task has ended, or never will be launched. stopped: nothing more of it is to be launched. */
+  state: Schema.Literals(["running", "over", "stopped"])
+})
+export type StartedPlan = typeof StartedPlan.Type
+export type StartedNode = StartedPlan["nodes"][number]
+
 export class BadPlan extends Schema.TaggedError<BadPlan>()("BadPlan", { problems: Schema.Array(Schema.String) }) {
   override get message() {
     const shown = this.problems.slice(0, problemsShown)
@@ -51,7 +71,7 @@ export const maxTasks = 200
 /** Who does what names no agent. */
 const defaultAgent = "Builder"
 
-const maxChars = 400_000
+const maxChars = 200_000
 const problemsShown = 50
 
 /** The checked plan; or all that is wrong with it, each with its place. `agents` are the names of those it may use. */

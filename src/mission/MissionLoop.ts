@@ -18,6 +18,7 @@ import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
+import { Plans } from "../tasks/Plans.ts"
 import { TaskJournal } from "../tasks/TaskJournal.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
@@ -58,6 +59,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const manager = yield* TaskManager
       const notices = yield* Notices
       const notifier = yield* Notifier
+      const plans = yield* Plans
       const store = yield* TaskStore
       const missions = new Map<SessionId, Mission.Mission>()
       const reviews = yield* FiberMap.make<SessionId>()
@@ -118,9 +120,15 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (known?.state !== "active") yield* notifier.show(presets.missionStarted(text))
       })
 
+      /** Whether tasks of a mission are unsettled or untold, or are still to come of a plan. */
+      const hasOpen = Effect.fnUntraced(function*(root: SessionId) {
+        return (yield* store.all).some((task) => task.mission === root && isOpen(task))
+          || (yield* plans.all).some((plan) => plan.root === root && plan.state === "running")
+      })
+
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
-        if (!(yield* store.all).some((task) => task.mission === root && isOpen(task))) return
+        if (!(yield* hasOpen(root))) return
         yield* notices.hush(root)
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
@@ -148,8 +156,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
-        const open = (yield* store.all).some((task) => task.mission === root && isOpen(task))
-        if (open) return // their notice wakes the Commander
+        if (yield* hasOpen(root)) return // their notice wakes the Commander
         const answer = lastAnswer(yield* client.messages(root, newestMessages), since.get(root))
         const mission = missions.get(root)
         if (answer === undefined || mission === undefined) return

@@ -19,9 +19,11 @@ import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
+import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
+import { Plans } from "./Plans.ts"
 import { readJournal, TaskJournal } from "./TaskJournal.ts"
 import { type Entry, readMark, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -42,6 +44,7 @@ export class Recovery extends Context.Service<Recovery, {
     Recovery,
     Effect.gen(function*() {
       const config = yield* Config
+      const decomposer = yield* TaskDecomposer
       const client = yield* SessionClient
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -51,6 +54,7 @@ export class Recovery extends Context.Service<Recovery, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const plans = yield* Plans
       const records = yield* TaskJournal
       const store = yield* TaskStore
       const oneAtATime = yield* Semaphore.make(1)
@@ -65,7 +69,7 @@ export class Recovery extends Context.Service<Recovery, {
           const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
           yield* fs.rename(journal.path, aside)
           yield* notifier.show(presets.journalUnknown(aside))
-          return { instance: journal.instance, tasks: [], missions: [] }
+          return { instance: journal.instance, tasks: [], missions: [], plans: [] }
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
@@ -73,12 +77,13 @@ export class Recovery extends Context.Service<Recovery, {
           yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
+        yield* Effect.forEach(contents.plans, plans.adopt, { concurrency: "unbounded", discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
         // Not before all of it stands in this instance's own journal; without one it is kept for the next.
         const recorded = yield* Effect.exit(records.flushed)
         if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
         else if (config.journal === "required") yield* recorded
-        return { instance: journal.instance, tasks, missions: contents.missions }
+        return { instance: journal.instance, tasks, missions: contents.missions, plans: contents.plans }
       })
 
       /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
@@ -99,6 +104,7 @@ export class Recovery extends Context.Service<Recovery, {
             id: mark.task,
             mission: mark.mission,
             parent: session.parent,
+            ...(mark.plan === undefined ? {} : { plan: mark.plan }),
             agent: session.agent ?? "unknown",
             ...(session.model === undefined ? {} : { model: session.model }),
             description: mark.description,
@@ -274,6 +280,7 @@ export class Recovery extends Context.Service<Recovery, {
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
           const others = yield* goOn(adopted, busy)
+          yield* decomposer.goOn(left.flatMap((one) => one.plans)) // not before it is known what was launched of them
           // Before any notice: one to a Commander that the user aborted must not wake it.
           for (const { root } of roots) yield* missions.wake(root)
           return [...entries, ...others]
@@ -310,7 +317,10 @@ export class Recovery extends Context.Service<Recovery, {
         Effect.filter(({ path }) =>
           readJournal(path).pipe(
             Effect.provideService(FileSystem.FileSystem, fs),
-            Effect.map(({ missions, tasks }) => tasks.some(isOpen) || missions.some(({ state }) => state === "active")),
+            Effect.map(({ missions, plans, tasks }) =>
+              [...missions, ...plans].some(({ state }) => state === "active" || state === "running")
+              || tasks.some(isOpen)
+            ),
             Effect.orElseSucceed(() => false) // another instance has claimed it meanwhile
           )
         )

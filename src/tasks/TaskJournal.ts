@@ -1,6 +1,6 @@
 /**
- * The durable record of tasks and missions: one append-only file per instance, a line for each change, the newest line
- * wins. What happens while a flush is under way goes out together with the next one.
+ * The durable record of tasks, missions and plans: one append-only file per instance, a line for each change, the
+ * newest line wins. What happens while a flush is under way goes out together with the next one.
  */
 import {
   type Cause,
@@ -19,6 +19,7 @@ import {
 } from "effect"
 import { Config } from "../Config.ts"
 import { Mission } from "../domain/Mission.ts"
+import { StartedPlan } from "../domain/Plan.ts"
 import { Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { Lease } from "./Lease.ts"
@@ -34,16 +35,17 @@ export class JournalFailed extends Schema.TaggedError<JournalFailed>()("JournalF
   }
 }
 
-export type Kind = "task" | "mission"
+const kinds = ["task", "mission", "plan"] as const
+export type Kind = (typeof kinds)[number]
 type Value = { readonly [key: string]: unknown }
 
 export class TaskJournal extends Context.Service<TaskJournal, {
   /** The name of this instance, by which its sessions are recognised after a crash; undefined when nothing is recorded. */
   readonly instance: string | undefined
-  /** Records the newest state of a task or a mission. It is on disk when this returns. */
-  readonly record: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void, JournalFailed>
+  /** Records the newest state of a task, a mission or a plan. It is on disk when this returns. */
+  readonly record: (kind: Kind, id: string, value: Task | Mission | StartedPlan) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
-  readonly note: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void>
+  readonly note: (kind: Kind, id: string, value: Task | Mission | StartedPlan) => Effect.Effect<void>
   /** Waits until all that was recorded, noted and dropped so far is on disk. */
   readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
@@ -157,7 +159,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         }
       }))
 
-      /** Replaces the file by one that holds the newest state of each task and mission only. */
+      /** Replaces the file by one that holds the newest states only. */
       const compact = Effect.gen(function*() {
         const old = file
         yield* renew
@@ -346,7 +348,7 @@ const version = 1
 const Line = Schema.fromJsonString(Schema.Union([
   Schema.Struct({ kind: Schema.Literal("journal"), version: Schema.Int, instance: Schema.String }),
   Schema.Struct({
-    kind: Schema.Literals(["task", "mission"]),
+    kind: Schema.Literals(kinds),
     id: Schema.String,
     set: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
     unset: Schema.optionalKey(Schema.Array(Schema.String)),
@@ -368,7 +370,7 @@ const line = (content: Line): string => {
 /** The line that turns one state into the other; undefined when there is nothing to say. */
 const changeLine = (key: string, before: Value | undefined, after: Value | undefined): string | undefined => {
   const space = key.indexOf(" ")
-  const kind = key.slice(0, space) === "task" ? "task" : "mission"
+  const kind = kinds.find((kind) => kind === key.slice(0, space)) ?? "task"
   const id = key.slice(space + 1)
   if (after === undefined) return before === undefined ? undefined : line({ kind, id, gone: true })
   const set = Object.entries(after).filter(([name, value]) => before?.[name] !== value)
@@ -394,6 +396,7 @@ const checksum = (text: string): string => {
 export interface Contents {
   readonly tasks: ReadonlyArray<Task>
   readonly missions: ReadonlyArray<Mission>
+  readonly plans: ReadonlyArray<StartedPlan>
   /** Lines, or records without what they need, that could not be read. */
   readonly damaged: ReadonlyArray<string>
   /** The file was written by a release that this one does not know. */
@@ -423,7 +426,9 @@ export const readJournal = Effect.fnUntraced(function*(
       continue
     }
     if (entry.value.kind === "journal") {
-      if (entry.value.version !== version) return { tasks: [], missions: [], damaged: [], unknownVersion: true }
+      if (entry.value.version !== version) {
+        return { tasks: [], missions: [], plans: [], damaged: [], unknownVersion: true }
+      }
       continue
     }
     const { gone, id, kind, set, unset } = entry.value
@@ -442,18 +447,22 @@ export const readJournal = Effect.fnUntraced(function*(
   }
   const tasks: Array<Task> = []
   const missions: Array<Mission> = []
+  const plans: Array<StartedPlan> = []
   for (const [key, record] of records) {
     if (++count % linesAtOnce === 0) yield* Effect.yieldNow
     const task = key.startsWith("task ") ? decodeTask(record) : Option.none()
     const mission = key.startsWith("mission ") ? decodeMission(record) : Option.none()
+    const plan = key.startsWith("plan ") ? decodePlan(record) : Option.none()
     if (Option.isSome(task)) tasks.push(task.value)
     else if (Option.isSome(mission)) missions.push(mission.value)
+    else if (Option.isSome(plan)) plans.push(plan.value)
     else damaged.push(changeLine(key, undefined, record)?.trimEnd() ?? key)
   }
-  return { tasks, missions, damaged, unknownVersion: false }
+  return { tasks, missions, plans, damaged, unknownVersion: false }
 })
 
 const linesAtOnce = 100
 
 const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeMission = Schema.decodeUnknownOption(Mission)
+const decodePlan = Schema.decodeUnknownOption(StartedPlan)
