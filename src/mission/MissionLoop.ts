@@ -251,7 +251,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         // The notice of its tasks wakes the Commander as well.
         if (tasks.some(isUntold) && tasks.every(isSettled)) return
         const own = tasks.filter((task) => task.parent === root)
-        yield* instruct(root, [interruptedInstruction, ...goingOn(own)].join("\n"))
+        yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
       /** The safety net for a lost idle event. */

@@ -2,6 +2,7 @@
 import { Context, Effect, Exit, Layer } from "effect"
 import { Config } from "../Config.ts"
 import { blockedBy, type StartedPlan } from "../domain/Plan.ts"
+import type { SessionId } from "../domain/Session.ts"
 import type { EndState, Task } from "../domain/Task.ts"
 import { type JournalFailed, TaskJournal } from "./TaskJournal.ts"
 
@@ -21,6 +22,8 @@ export class Plans extends Context.Service<Plans, {
   readonly forget: (id: string) => Effect.Effect<void>
   /** More is to come of the plan that the task belongs to. */
   readonly isGoingOn: (task: Task) => boolean
+  /** Tells a Commander whose turn was cut off which plans it need not run again. */
+  readonly goingOn: (root: SessionId) => Effect.Effect<ReadonlyArray<string>>
   /** What the bad end of a task means for the rest of its plan, in a sentence; undefined when it means nothing. */
   readonly consequence: (task: Task) => string | undefined
 }>()("orchestrator/tasks/Plans") {
@@ -84,6 +87,14 @@ export class Plans extends Context.Service<Plans, {
             return journal.drop("plan", id)
           }),
         isGoingOn: ({ plan }) => plan !== undefined && plans.get(plan.id)?.state === "running",
+        goingOn: (root) =>
+          Effect.sync(() =>
+            [...plans.values()].filter((plan) => plan.root === root && plan.state === "running").map(({ id, nodes }) =>
+              `The plan ${id} goes on (${
+                nodes.map((node) => node.id).join(", ")
+              }): do not run it again; you will be told of its results.`
+            )
+          ),
         consequence: ({ plan, state }) => {
           const nodes = plan === undefined ? undefined : plans.get(plan.id)?.nodes
           if (nodes === undefined || state === "completed") return undefined
