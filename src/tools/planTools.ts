@@ -1,6 +1,6 @@
 /** The tool that runs plans. */
 import { Effect, Schema } from "effect"
-import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
+import { type Standing, TaskDecomposer } from "../mission/TaskDecomposer.ts"
 import * as Tool from "./Tool.ts"
 
 export const makePlanTools = Effect.gen(function*() {
@@ -27,11 +27,7 @@ export const makePlanTools = Effect.gen(function*() {
       const started = all.flatMap(({ node, state }) =>
         typeof state === "string" ? `- ${node.id} ${node.task} (${node.agent}): ${shorten(node.text)}` : []
       )
-      const waiting = all.flatMap(({ node, state }) =>
-        typeof state === "string"
-          ? []
-          : `- ${node.id} (${node.agent}) waits ${state.waits || "to be launched"}: ${shorten(node.text)}`
-      )
+      const waiting = waitingLines(all)
       return [
         `${plan.id} runs: ${all.length === 1 ? "1 task" : `${all.length} tasks`}, ${started.length} started.`,
         ...lines("Started:", started),
@@ -44,5 +40,13 @@ export const makePlanTools = Effect.gen(function*() {
   const tools: ReadonlyArray<Tool.Tool> = [runPlan]
   return tools
 })
+
+/** What the tasks of a plan that have not begun wait for, one on a line. */
+export const waitingLines = (standings: ReadonlyArray<Standing>): ReadonlyArray<string> =>
+  standings.flatMap(({ node, state }) =>
+    typeof state === "string"
+      ? []
+      : `- ${node.id} (${node.agent}) waits ${state.waits || "to be launched"}: ${shorten(node.text)}`
+  )
 
 const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 79)}…` : text)

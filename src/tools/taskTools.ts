@@ -1,10 +1,13 @@
 /** The tools that drive the parallel agents. */
 import { Clock, Effect, Schema } from "effect"
-import { formatModel, totalTokens } from "../domain/Session.ts"
+import { formatModel, type SessionId, totalTokens } from "../domain/Session.ts"
 import { duration, formatDuration, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
+import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import type { Order } from "../tasks/Orders.ts"
+import { Plans } from "../tasks/Plans.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
+import { waitingLines } from "./planTools.ts"
 import * as Tool from "./Tool.ts"
 
 const text = (description: string) => Schema.String.annotate({ description })
@@ -13,6 +16,8 @@ const taskId = text("The id of a task, such as task_ab12cd34ef.")
 export const makeTaskTools = Effect.gen(function*() {
   const manager = yield* TaskManager
   const concurrency = yield* Concurrency
+  const decomposer = yield* TaskDecomposer
+  const plans = yield* Plans
 
   const runToEnd = Effect.fnUntraced(function*(order: Order) {
     const task = yield* manager.run(order)
@@ -70,7 +75,8 @@ export const makeTaskTools = Effect.gen(function*() {
     handler: Effect.fnUntraced(function*(args, caller) {
       const task = yield* manager.result(args.taskId, caller.session)
       const now = yield* Clock.currentTimeMillis
-      return isSettled(task) ? answer(task, now) : `${yield* line(task, now)}\nYou will be told of its end.`
+      if (isSettled(task)) return [answer(task, now), plans.consequence(task) ?? []].flat().join("\n")
+      return `${yield* line(task, now)}\nYou will be told of its end.`
     })
   })
 
@@ -83,10 +89,15 @@ export const makeTaskTools = Effect.gen(function*() {
     handler: Effect.fnUntraced(function*({ status }, caller) {
       const all = yield* manager.list(caller.session)
       const shown = status === undefined ? all : all.filter((task) => task.state === status)
-      if (shown.length === 0) return status === undefined ? "There are no tasks." : `There are no ${status} tasks.`
+      const waiting = status === undefined || status === "queued" ? yield* waitingInPlans(caller.session) : []
+      if (shown.length + waiting.length === 0) {
+        return status === undefined
+          ? "There are no tasks."
+          : `There are no ${status} tasks.`
+      }
       const now = yield* Clock.currentTimeMillis
       const lines = yield* Effect.forEach(shown, (task) => line(task, now))
-      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines].join("\n")
+      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines, ...waiting].join("\n")
     })
   })
 
@@ -99,6 +110,15 @@ export const makeTaskTools = Effect.gen(function*() {
         manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
         (cancelled) => cancelled ? `${taskId} is cancelled.` : `${taskId} has ended already; nothing to cancel.`
       )
+  })
+
+  /** Tasks of the caller's plans that have not begun. */
+  const waitingInPlans = Effect.fnUntraced(function*(root: SessionId) {
+    const running = (yield* plans.all).filter((plan) => plan.root === root && plan.state === "running")
+    return running.flatMap((plan) => {
+      const lines = waitingLines(decomposer.standings(plan))
+      return lines.length === 0 ? [] : [`Still to come of ${plan.id}:`, ...lines]
+    })
   })
 
   /** One task on one line. */

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect } from "effect"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
@@ -134,6 +135,9 @@ describe("a plan", () => {
           "You will be told of all results in one message when the plan is over\\. End your turn\\.$"
         ].join("\\n"))
       )
+      const listed = yield* use(root, "list_tasks", {})
+      assert.match(listed, /^1 task:\ntask_\w+ .* T1: work T1 .*\nStill to come of plan_\w+:\n/)
+      assert.include(listed, "- T2 (Inspector) waits for T1: work T2 for 2 seconds\n- T3 (Builder) waits for T1, which")
     }).pipe(withActors({ goal: hangs, work: actor }))
   })
 
@@ -242,10 +246,12 @@ describe("a plan", () => {
       const root = yield* say("goal")
       yield* until(isWorking("work T1 hangs\n\nOthers work at the same time. Change only: a.ts."))
       const t1 = (yield* tasks).find(({ plan }) => plan?.node === "T1")
+      yield* (yield* SimulatedHost).fail("abort", 20)
       assert.match(yield* use(root, "cancel_task", { taskId: t1?.id }), /is cancelled/)
       yield* until(allTold)
       assert.deepStrictEqual(yield* byNode, { T1: "cancelled", T2: "completed" })
       assert.isAtMost(of("T1").to, of("T2").from)
+      assert.isAbove(of("T1").to - of("T1").from, 2_000) // the aborts that failed
       const told = yield* notices(root)
       assert.lengthOf(told, 1)
       assert.include(told[0], "Not run, because it depends on this: T3 (")
@@ -310,6 +316,53 @@ describe("a plan", () => {
     }))
   })
 
+  it.effect("tells of an order that is refused like of any task that failed", () => {
+    const { actor } = works()
+    const misconfigured = {
+      name: "dreamer",
+      mode: "subagent",
+      description: undefined,
+      model: { provider: "scripted", model: "gone" },
+      hidden: false,
+      permission: []
+    } as const
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(allTold)
+      assert.deepStrictEqual(yield* byNode, { T1: "failed", T3: "completed" })
+      const told = yield* notices(root)
+      assert.lengthOf(told, 1)
+      assert.match(told[0] ?? "", /T1: dream\n.* set to the model "scripted\/gone".*\nNot run, .*: T2 \(wake up\)\./)
+    }).pipe(withActors({
+      goal: plans(
+        "- [ ] T1: dream | agent:dreamer",
+        "- [ ] T2: wake up | depends:T1",
+        "- [ ] T3: work T3 for 5 seconds"
+      ),
+      work: actor
+    }, { agents: [misconfigured] }))
+  })
+
+  it.effect("waits with what could not be recorded, until the disk has room again", () => {
+    const { actor, spans } = works()
+    return Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      const life = yield* start()
+      yield* life.do(say("goal"))
+      yield* life.do(until(Effect.map(byNode, ({ T1 }) => T1 === "running")))
+      yield* disk.full(true)
+      yield* pass("2 minutes")
+      assert.lengthOf(spans, 1)
+      yield* disk.full(false)
+      yield* life.do(until(allTold))
+      assert.deepStrictEqual(yield* life.do(byNode), { T1: "completed", T2: "completed" })
+      assert.lengthOf(spans, 2)
+    }).pipe(withWorld({
+      goal: plans("- [ ] T1: work T1 for 5 seconds", "- [ ] T2: work T2 for 5 seconds | depends:T1"),
+      work: actor
+    }))
+  })
+
   it.effect("is not for the session of a task", () =>
     Effect.gen(function*() {
       yield* say("goal")
@@ -328,7 +381,7 @@ describe("a plan ends for good", () => {
   ]
   const isAtWork = Effect.map(
     calls(),
-    (all) => all.some(({ outcome, request }) => outcome === "open" && /^work T1/.test(request.users[0] ?? ""))
+    (all) => all.some(({ outcome, request }) => outcome === "open" && request.users[0]?.startsWith("work T1") === true)
   )
 
   it.effect("when the user aborts, also when the user goes on later", () => {
@@ -422,7 +475,7 @@ describe("a restart", () => {
   it.effect("tells of a plan that was over and not told, once", () => {
     const { actor } = works()
     return Effect.gen(function*() {
-      const first = yield* start({ arm: [(effect) => /^prompt ses_000001/.test(effect), "before"] })
+      const first = yield* start({ arm: [(effect) => effect.startsWith("prompt ses_000001"), "before"] })
       const root = yield* first.do(say("goal"))
       yield* doing(first.gate.crashed)
       yield* first.killHost
