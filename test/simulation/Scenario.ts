@@ -49,6 +49,10 @@ export interface Crash {
 export interface Scenario {
   readonly seed: number
   readonly jobs: ReadonlyArray<Job>
+  /** The Commander runs the jobs as a plan: for each of them the earlier ones that it depends on, and its file. */
+  readonly plan:
+    | ReadonlyArray<{ readonly depends: ReadonlyArray<number>; readonly file: string | undefined }>
+    | undefined
   readonly limits: { readonly total: number; readonly agent: number }
   readonly faults: Faults
   readonly crashes: ReadonlyArray<Crash>
@@ -125,17 +129,26 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       what: pick(["full", "read-only"] as const),
       room: int(0, 300)
     }))
+    const answersAfter = int(0, 10_000)
+    const twin = !calm && chance(0.15)
+    const plan = chance(0.3)
+      ? jobs.map((_, index) => ({
+        depends: jobs.flatMap((_, earlier) => (earlier < index && chance(0.3) ? [earlier] : [])),
+        file: chance(0.4) ? pick(["a.ts", "src/b.ts", "src"]) : undefined
+      }))
+      : undefined
     return {
       seed,
       jobs,
+      plan,
       limits,
       faults,
       crashes,
       hostCrashes,
       user,
       disk,
-      answersAfter: int(0, 10_000),
-      twin: !calm && chance(0.15)
+      answersAfter,
+      twin
     }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
@@ -224,14 +237,42 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
     }
   )
 
+  /** Runs all as a plan, unless one runs; undefined when all of it has been told of. */
+  const managePlan = (
+    request: ModelRequest,
+    session: SessionId,
+    plan: NonNullable<Scenario["plan"]>
+  ): ModelReply | undefined => {
+    const told = [...request.users, ...request.allToolResults].join("\n")
+    const count = tries.get(session) ?? 0
+    if (!/\bplan_\w+ (runs:|goes on)/.test(told) && count < mostTries) {
+      tries.set(session, count + 1)
+      const nodes = scenario.jobs.map((job, index) => ({
+        id: `J${index + 1}`,
+        text: titleOf(job),
+        agent: job.agent,
+        prompt: promptOf(job),
+        depends: plan[index]?.depends.map((earlier) => `J${earlier + 1}`) ?? [],
+        files: plan[index]?.file
+      }))
+      return { toolCalls: [{ name: "run_plan", args: { plan: JSON.stringify(nodes) } }] }
+    }
+    const notRun = told.split("\n").filter((line) => line.startsWith("Not run, because")).join("\n")
+    const isOver = scenario.jobs.every((job) => endOf(job).test(told) || notRun.includes(titleOf(job)))
+    return isOver || count >= mostTries ? undefined : { text: "I wait for the plan." }
+  }
+
   const command = (request: ModelRequest, session: SessionId): Effect.Effect<ModelReply> =>
     Effect.map(
       Effect.sleep("1 second"),
-      () => manage(request, session, scenario.jobs) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
+      () =>
+        (scenario.plan === undefined
+          ? manage(request, session, scenario.jobs)
+          : managePlan(request, session, scenario.plan)) ?? { text: "All jobs are done.\nMISSION COMPLETE" }
     )
 
   return (request, session) => {
-    const job = jobs.get(request.users[0] ?? "")
+    const job = jobs.get(request.users[0]?.split("\n")[0] ?? "")
     const who = job === undefined ? "Commander" : titleOf(job)
     trace(
       `model call ${request.index} of ${who}, after: ${
