@@ -3,12 +3,15 @@ export { commander, commands, team, type UserCommand } from "./agents/team.ts"
 export { Config, ConfigSchema, type ConfigValues, defaults, readConfig } from "./Config.ts"
 export * from "./domain/Agent.ts"
 export * as Mission from "./domain/Mission.ts"
+export * as Plan from "./domain/Plan.ts"
 export * from "./domain/Session.ts"
 export * as Task from "./domain/Task.ts"
+export * as Todo from "./domain/Todo.ts"
 export { Instance, Owner } from "./host/Instance.ts"
 export { Notifier, presets, type Toast } from "./host/Notifier.ts"
 export * from "./host/SessionClient.ts"
 export { MissionLoop } from "./mission/MissionLoop.ts"
+export { NotARoot, type Standing, TaskDecomposer, TooManyPlans } from "./mission/TaskDecomposer.ts"
 export { Orchestrator } from "./Orchestrator.ts"
 export { Concurrency, type Slot, type SlotRequest } from "./tasks/Concurrency.ts"
 export {
@@ -21,6 +24,7 @@ export {
   UnknownAgent,
   UnknownModel
 } from "./tasks/Orders.ts"
+export { Plans } from "./tasks/Plans.ts"
 export { Recovery } from "./tasks/Recovery.ts"
 export { JournalFailed } from "./tasks/TaskJournal.ts"
 export { TaskManager } from "./tasks/TaskManager.ts"

@@ -65,6 +65,8 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
   >
   /** How the tasks of a plan stand, in the plan's order. */
   readonly standings: (plan: StartedPlan) => ReadonlyArray<Standing>
+  /** Launches nothing more of a plan of the caller's, and cancels what runs of it; tells whether it was running. */
+  readonly stop: (id: string, caller: SessionId) => Effect.Effect<boolean>
   /** Goes on with plans that an earlier instance started, whose tasks are known by now. */
   readonly goOn: (plans: ReadonlyArray<StartedPlan>) => Effect.Effect<void>
 }>()("orchestrator/mission/TaskDecomposer") {
@@ -264,6 +266,15 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         return plan
       })
 
+      const stop = Effect.fn("TaskDecomposer.stop")(function*(id: string, caller: SessionId) {
+        const isMine = (plan: StartedPlan) => plan.id === id && plan.root === caller && plan.state === "running"
+        if (!(yield* plans.all).some(isMine)) return false
+        yield* plans.stop(isMine)
+        yield* life.cancelAll((task) => task.plan?.id === id, "its plan was stopped")
+        yield* notices.consider(caller)
+        return true
+      }, Effect.uninterruptible) // cut off midway it would leave tasks to run
+
       const goOn = Effect.fn("TaskDecomposer.goOn")(function*(adopted: ReadonlyArray<StartedPlan>) {
         const atHand = new Map((yield* store.all).map((task) => [task.id, task]))
         const known = new Map((yield* plans.all).map((plan) => [plan.id, plan]))
@@ -284,7 +295,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         yield* pass
       })
 
-      return TaskDecomposer.of({ run, standings, goOn })
+      return TaskDecomposer.of({ run, standings, stop, goOn })
     })
   )
 }

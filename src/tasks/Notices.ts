@@ -297,9 +297,10 @@ export const noticeText = (
 ): string => {
   const settled = tasks.filter(isSettled)
   const told = settled.slice(-config.noticesPerParent)
+  const limit = Math.min(config.noticeResultChars, Math.max(leastResultChars, Math.floor(noticeChars / told.length)))
   const older = settled.slice(0, settled.length - told.length)
   const parts = told.map((task) =>
-    [`## ${headline(task, now)}`, clipResult(task, config.noticeResultChars), consequence(task) ?? []].flat().join("\n")
+    [`## ${headline(task, now)}`, clipResult(task, limit), consequence(task) ?? []].flat().join("\n")
   )
   if (older.length > 0) {
     parts.push(
@@ -313,6 +314,10 @@ export const noticeText = (
     + (failures === 0 ? "." : `, ${failures} without success.`)
   return [summary, ...parts].join("\n\n")
 }
+
+/** Characters of results in one notice, shared by its tasks; each may have the fewest all the same. */
+const noticeChars = 120_000
+const leastResultChars = 200
 
 const clipResult = (task: Task, limit: number): string => {
   const text = outcome(task)

@@ -103,11 +103,13 @@ export const makeTaskTools = Effect.gen(function*() {
 
   const cancelTask = Tool.make({
     name: "cancel_task",
-    description: "Stops a task that has not ended, with everything it has delegated.",
-    parameters: Schema.Struct({ taskId }),
+    description: "Stops a task that has not ended, with everything it has delegated; or a whole plan.",
+    parameters: Schema.Struct({ taskId: text("The id of a task, such as task_ab12cd34ef, or of a plan.") }),
     handler: ({ taskId }, caller) =>
       Effect.map(
-        manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
+        taskId.startsWith("plan_")
+          ? decomposer.stop(taskId, caller.session)
+          : manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
         (cancelled) => cancelled ? `${taskId} is cancelled.` : `${taskId} has ended already; nothing to cancel.`
       )
   })

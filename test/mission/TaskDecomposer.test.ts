@@ -401,6 +401,25 @@ describe("a plan ends for good", () => {
     }).pipe(withActors({ goal: replies({ toolCalls: [runPlan(...lines)] }, hangs, done), work: actor }))
   })
 
+  it.effect("when the Commander cancels it; and its parent is told", () => {
+    const { actor, spans } = works()
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(isAtWork)
+      const plan = (yield* tasks)[0]?.plan?.id ?? ""
+      const other = yield* say("other")
+      assert.match(yield* use(other, "cancel_task", { taskId: plan }), /nothing to cancel/)
+      assert.strictEqual(yield* use(root, "cancel_task", { taskId: plan }), `${plan} is cancelled.`)
+      yield* pass("5 minutes")
+      assert.deepStrictEqual(yield* byNode, { T1: "cancelled" })
+      assert.deepStrictEqual(spans.map(({ name }) => name), ["T1"])
+      const told = yield* notices(root)
+      assert.lengthOf(told, 1)
+      assert.include(told[0], "Cancelled: its plan was stopped.\nNot run, because it depends on this: T3 (")
+      assert.match(yield* use(root, "cancel_task", { taskId: plan }), /has ended already/)
+    }).pipe(withActors({ goal: plans(...lines), other: hangs, work: actor }))
+  })
+
   it.effect("when its session is deleted", () => {
     const { actor, spans } = works()
     return Effect.gen(function*() {
