@@ -1,5 +1,7 @@
-import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
+import { NodeServices } from "@effect/platform-node"
+import { assert, it as test, layer } from "@effect/vitest"
+import { Deferred, Effect, FileSystem, Schedule } from "effect"
+import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { isToast, openProject, Server } from "./project.ts"
@@ -19,6 +21,15 @@ const plan = [
   "- [ ] T10: step T10 | depends:T7,T8",
   "- [ ] T11: step T11 | agent:Inspector | depends:T10",
   "- [x] T13: step T13"
+].join("\n")
+
+/** K2 is at work when OpenCode is killed. */
+const killed = [
+  "- [ ] K1: step K1",
+  "- [ ] K2: step K2 | depends:K1",
+  "- [ ] K3: step K3 | depends:K2",
+  "- [ ] K4: step K4 | depends:K1",
+  "- [ ] K5: step K5 | depends:K3,K4"
 ].join("\n")
 
 /** What began and ended, in this order, as the model saw it. */
@@ -43,11 +54,13 @@ const script: Script = (request) =>
     if (/^You are the Commander/m.test(request.system)) {
       if (/tasks? ha(s|ve) ended/.test(text)) return { text: "All heard.\nMISSION COMPLETE" }
       if (request.toolResults.length > 0) return { text: "I wait." }
-      return { toolCalls: [{ name: "run_plan", args: { plan: text.startsWith("BAD") ? text : plan } }] }
+      const wanted = text.startsWith("BAD") ? text : text.startsWith("KILL") ? killed : plan
+      return { toolCalls: [{ name: "run_plan", args: { plan: wanted } }] }
     }
     const name = /^step (\w+)/.exec(request.users[0] ?? "")?.[1] ?? ""
     log.push(`begin ${name}`)
     yield* Deferred.succeed(signal(name), undefined)
+    if (name === "K2" && request.users.length === 1) return yield* Effect.never
     yield* Effect.forEach(together[name] ?? [], (other) => Deferred.await(signal(other)), { discard: true })
     log.push(`end ${name}`)
     return { text: `result of ${name}` }
@@ -112,4 +125,65 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         assert.deepStrictEqual(yield* children(root), [])
       }))
   }
+)
+
+/** What a session was told: the user's words, and the orchestrator's. */
+const heardIn = (host: RealHost, session: string) =>
+  Effect.promise(async () =>
+    ((await host.client.session.messages({ sessionID: session })).data ?? [])
+      .filter(({ info }) => info.role === "user")
+      .flatMap(({ parts }) => parts.flatMap((part) => (part.type === "text" ? [part.text] : [])))
+  )
+
+test.live(
+  "a plan whose OpenCode is killed in the middle goes on after a restart, and runs no step twice",
+  () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const model = yield* ScriptedModel
+      const directory = yield* makeProject()
+      const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
+      const start = startHost({ plugin: [pluginUrl], directory, home }).pipe(
+        Effect.tap((host) => Effect.promise(() => host.client.tool.ids())) // loads the plugin
+      )
+      const first = yield* start
+      const { data } = yield* Effect.promise(() => first.client.session.create({ title: "killed" }))
+      const root = data?.id ?? ""
+      yield* Effect.promise(() =>
+        first.client.session.promptAsync({
+          sessionID: root,
+          agent: "Commander",
+          parts: [{ type: "text", text: "KILL" }]
+        })
+      )
+      while ((yield* model.next).users[0]?.startsWith("step K2") !== true) { /* not yet */ }
+      yield* Deferred.await(signal("K4"))
+      yield* first.kill("SIGKILL")
+      const second = yield* start
+      const notices = Effect.map(
+        heardIn(second, root),
+        (all) => all.filter((text) => /tasks? ha(s|ve) ended/.test(text))
+      )
+      yield* notices.pipe(
+        Effect.repeat({
+          until: (all) => all.length > 0,
+          schedule: Schedule.spaced("100 millis")
+        }),
+        Effect.timeout("60 seconds")
+      )
+      const [told = "", ...more] = yield* notices
+      assert.deepStrictEqual(more, [])
+      assert.match(told, /^5 tasks have ended\./)
+      for (let step = 1; step <= 5; step++) assert.include(told, `K${step}: step K${step}\nresult of K${step}`)
+      const children = (yield* Effect.promise(() => second.client.session.children({ sessionID: root }))).data ?? []
+      assert.lengthOf(children, 5)
+      const begun = log.filter((entry) => /^begin K/.test(entry))
+      assert.deepStrictEqual(begun.filter((entry) => entry === "begin K2").length, 2) // once more, as its run 2
+      for (const name of ["K1", "K3", "K5"]) assert.lengthOf(begun.filter((entry) => entry === `begin ${name}`), 1)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(ScriptedModel.layer(script)),
+      Effect.provide(NodeServices.layer)
+    ),
+  120_000
 )
