@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it as test, layer } from "@effect/vitest"
-import { Deferred, Effect, FileSystem, Schedule } from "effect"
+import { Deferred, Effect, FileSystem, Layer, Schedule } from "effect"
 import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
@@ -177,13 +177,12 @@ test.live(
       for (let step = 1; step <= 5; step++) assert.include(told, `K${step}: step K${step}\nresult of K${step}`)
       const children = (yield* Effect.promise(() => second.client.session.children({ sessionID: root }))).data ?? []
       assert.lengthOf(children, 5)
-      const begun = log.filter((entry) => /^begin K/.test(entry))
+      const begun = log.filter((entry) => entry.startsWith("begin K"))
       assert.deepStrictEqual(begun.filter((entry) => entry === "begin K2").length, 2) // once more, as its run 2
       for (const name of ["K1", "K3", "K5"]) assert.lengthOf(begun.filter((entry) => entry === `begin ${name}`), 1)
     }).pipe(
       Effect.scoped,
-      Effect.provide(ScriptedModel.layer(script)),
-      Effect.provide(NodeServices.layer)
+      Effect.provide(Layer.provideMerge(ScriptedModel.layer(script), NodeServices.layer))
     ),
   120_000
 )
