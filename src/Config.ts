@@ -77,6 +77,11 @@ export const ConfigSchema = group({
   maxRuns: field(count(1, 10), 2, "Attempts at one task, the first included."),
   maxDepth: field(count(1, 10), 3, "How deep tasks may delegate in turn; 1 means that only the root session may."),
   noticeMaxWait: field(Time, "60 seconds", "How long an ended task may wait for the others before its parent is told."),
+  planMaxWait: field(
+    Time,
+    "30 minutes",
+    "How long an ended task of a plan may wait for the rest of the plan before its parent is told."
+  ),
   noticeResultChars: field(
     count(200, 1_000_000),
     4_000,

@@ -8,6 +8,8 @@ export class Ids extends Context.Service<Ids, {
   readonly message: Effect.Effect<MessageId>
   /** `task_` and ten letters or digits. */
   readonly task: Effect.Effect<TaskId>
+  /** `plan_` and ten letters or digits. */
+  readonly plan: Effect.Effect<string>
 }>()("orchestrator/Ids") {
   static readonly layer = Layer.sync(Ids, () => {
     let lastMs = 0
@@ -20,13 +22,14 @@ export class Ids extends Context.Service<Ids, {
         lastMs = now
         return makeMessageId(now, counter, () => random.nextDoubleUnsafe())
       }),
-      task: Effect.map(
-        Random.Random,
-        (random) => TaskId.make(`task_${randomText(10, () => random.nextDoubleUnsafe())}`)
-      )
+      task: Effect.map(named("task"), (id) => TaskId.make(id)),
+      plan: named("plan")
     })
   })
 }
+
+const named = (kind: string) =>
+  Effect.map(Random.Random, (random) => `${kind}_${randomText(10, () => random.nextDoubleUnsafe())}`)
 
 /** The host counts its own ids of one millisecond from 1; ours start higher, so that they sort after those. */
 const ownCounter = 0x800

@@ -11,6 +11,7 @@ import { Missions } from "./mission/Missions.ts"
 import { Progress } from "./mission/Progress.ts"
 import { SharedContext } from "./mission/SharedContext.ts"
 import { SmartContext } from "./mission/SmartContext.ts"
+import { TaskDecomposer } from "./mission/TaskDecomposer.ts"
 import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { UserCommands } from "./mission/UserCommands.ts"
 import { Completion } from "./tasks/Completion.ts"
@@ -18,6 +19,7 @@ import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
 import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
+import { Plans } from "./tasks/Plans.ts"
 import { Recovery } from "./tasks/Recovery.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
@@ -27,6 +29,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { makePlanTools } from "./tools/planTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
 
@@ -51,7 +54,9 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | Progress
     | SharedContext
     | SmartContext
-    | TodoEnforcer,
+    | TodoEnforcer
+    | TaskDecomposer
+    | Plans,
     never,
     SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
   > => {
@@ -59,9 +64,14 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
-    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, Missions.layer, TaskStore.layer).pipe(
-      Layer.provideMerge(records)
-    )
+    const state = Layer.mergeAll(
+      Concurrency.layer,
+      Completion.layer,
+      Ids.layer,
+      Missions.layer,
+      Plans.layer,
+      TaskStore.layer
+    ).pipe(Layer.provideMerge(records))
     const knowledge = Layer.mergeAll(SmartContext.layer, Progress.layer).pipe(
       Layer.provideMerge(Layer.mergeAll(SharedContext.layer, TodoEnforcer.layer)),
       Layer.provideMerge(state)
@@ -74,7 +84,9 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
       Layer.provideMerge(UserCommands.layer),
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
-      Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
+      Layer.provideMerge(
+        Layer.mergeAll(MissionLoop.layer, TaskDecomposer.layer, TaskPoller.layer, TaskCleaner.layer)
+      ),
       Layer.provideMerge(Budgets.layer),
       Layer.provideMerge(tasks),
       Layer.provideMerge(ConfigService.layer(config))
@@ -87,7 +99,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = yield* makeTaskTools
+  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

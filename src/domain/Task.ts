@@ -1,12 +1,13 @@
 /** A task: one delegated piece of work, and the pure transitions of its life. */
 import { Schema } from "effect"
-import { formatModel, formatUsage, MessageId, ModelRef, SessionId, Usage } from "./Session.ts"
+import { formatModel, formatUsage, MessageId, ModelRef, noUsage, SessionId, Usage } from "./Session.ts"
 
 export const TaskId = Schema.NonEmptyString.pipe(Schema.brand("TaskId"))
 export type TaskId = typeof TaskId.Type
 
 export const endStates = ["completed", "failed", "cancelled", "timed_out"] as const
-export type EndState = (typeof endStates)[number]
+export const EndState = Schema.Literals(endStates)
+export type EndState = typeof EndState.Type
 
 export const TaskState = Schema.Literals(["queued", "launching", "running", ...endStates])
 export type TaskState = typeof TaskState.Type
@@ -19,6 +20,8 @@ export const Task = Schema.Struct({
   mission: SessionId,
   /** The session that delegated it and is told of its end. */
   parent: SessionId,
+  /** The plan that it was launched for, and its place there. */
+  plan: Schema.optionalKey(Schema.Struct({ id: Schema.String, node: Schema.String })),
   agent: Schema.String,
   model: Schema.optionalKey(ModelRef),
   description: Schema.String,
@@ -60,6 +63,21 @@ export const Task = Schema.Struct({
   told: Schema.Boolean
 })
 export type Task = typeof Task.Type
+
+/** A task as it begins: in line for its first run. */
+export const queued = (
+  order: Pick<Task, "id" | "mission" | "parent" | "agent" | "description" | "prompt" | "background" | "depth">,
+  now: number
+): Task => ({
+  ...order,
+  run: 1,
+  state: "queued",
+  waiting: false,
+  createdAt: now,
+  activityAt: now,
+  usage: noUsage,
+  told: false
+})
 
 /** What can happen to a task. Events that belong to a run carry its number, so that news of an old run changes nothing. */
 export type TaskEvent =

@@ -172,39 +172,62 @@ const placesOf = (text: string): ReadonlyArray<Place> => {
   return places
 }
 
-/**
- * Which lines are code, between fences or a fence themselves. A fence that is never closed is none: what follows it is
- * not to be overlooked.
- */
+/** What stands between two fences. */
+export interface CodeBlock {
+  /** What stands behind the first fence, such as `json`. */
+  readonly info: string
+  readonly text: string
+  /** The line of the first fence, counted from 1. */
+  readonly line: number
+}
+
+/** The pieces of code in a text, with their lines as they are. */
+export const codeBlocks = (text: string): ReadonlyArray<CodeBlock> => {
+  const lines = placesOf(text)
+  return fencesIn(lines.map(({ end, start }) => text.slice(start, end))).map(({ from, info, to }) => ({
+    info,
+    text: text.slice(lines[from]?.next ?? 0, lines[to]?.start),
+    line: from + 1
+  }))
+}
+
+/** Which lines are code, or a fence. */
 const codeLines = (lines: ReadonlyArray<string>): ReadonlyArray<boolean> => {
-  const fences = lines.map((line) => {
+  const isCode = lines.map(() => false)
+  for (const { from, to } of fencesIn(lines)) isCode.fill(true, from, to + 1)
+  return isCode
+}
+
+/** Pairs of fences. One that is never closed is none: what follows it is not to be overlooked. */
+const fencesIn = (lines: ReadonlyArray<string>) => {
+  const marks = lines.map((line) => {
     const mark = /^[ \t>]*(?:[-*+][ \t]+)?(`{3,}|~{3,})(.*)$/s.exec(line)
     if (mark?.[1] === undefined) return undefined
     const [, ticks, info = ""] = mark
     // A fence of backticks has none of them behind it: that would be code within the line.
     if (ticks.startsWith("`") && info.includes("`")) return undefined
-    return { char: ticks.charAt(0), length: ticks.length, closes: info.trim() === "" }
+    return { char: ticks.charAt(0), length: ticks.length, info: info.trim() }
   })
-  /** The longest fence from here to the end that could close one. */
+  /** The longest mark from here to the end that could close a fence. */
   const longest: Array<Readonly<Record<string, number>>> = []
   let after: Readonly<Record<string, number>> = {}
   for (let index = lines.length - 1; index >= 0; index--) {
     longest[index] = after
-    const fence = fences[index]
-    if (fence?.closes === true && fence.length > (after[fence.char] ?? 0)) {
-      after = { ...after, [fence.char]: fence.length }
+    const mark = marks[index]
+    if (mark?.info === "" && mark.length > (after[mark.char] ?? 0)) after = { ...after, [mark.char]: mark.length }
+  }
+  const found: Array<{ readonly from: number; readonly to: number; readonly info: string }> = []
+  let open: { readonly char: string; readonly length: number; readonly info: string; readonly from: number } | undefined
+  for (const [index, mark] of marks.entries()) {
+    if (mark === undefined) continue
+    if (open === undefined) {
+      if ((longest[index]?.[mark.char] ?? 0) >= mark.length) open = { ...mark, from: index }
+    } else if (mark.info === "" && mark.char === open.char && mark.length >= open.length) {
+      found.push({ from: open.from, to: index, info: open.info })
+      open = undefined
     }
   }
-  let open: { readonly char: string; readonly length: number } | undefined
-  return fences.map((fence, index) => {
-    if (open !== undefined) {
-      if (fence?.closes === true && fence.char === open.char && fence.length >= open.length) open = undefined
-      return true
-    }
-    if (fence === undefined || (longest[index]?.[fence.char] ?? 0) < fence.length) return false
-    open = fence
-    return true
-  })
+  return found
 }
 
 const width = (indent: string): number => {
@@ -270,35 +293,35 @@ interface Attribute {
   readonly state?: TodoState
 }
 
-const kinds: Readonly<Record<string, Attribute["kind"]>> = {
-  id: "id",
-  agent: "agent",
-  depends: "depends",
-  dependson: "depends",
-  after: "depends",
-  file: "files",
-  files: "files",
-  parallel: "parallel",
-  state: "state",
-  status: "state",
-  reason: "reason"
-}
+const kinds: ReadonlyMap<string, Attribute["kind"]> = new Map([
+  ["id", "id"],
+  ["agent", "agent"],
+  ["depends", "depends"],
+  ["dependson", "depends"],
+  ["after", "depends"],
+  ["file", "files"],
+  ["files", "files"],
+  ["parallel", "parallel"],
+  ["state", "state"],
+  ["status", "state"],
+  ["reason", "reason"]
+])
 
-const words: Readonly<Record<string, TodoState>> = {
-  open: "open",
-  todo: "open",
-  pending: "open",
-  inprogress: "in_progress",
-  blocked: "blocked",
-  failed: "failed",
-  done: "done",
-  complete: "done",
-  completed: "done",
-  dropped: "dropped",
-  skipped: "dropped",
-  cancelled: "dropped",
-  canceled: "dropped"
-}
+const words: ReadonlyMap<string, TodoState> = new Map([
+  ["open", "open"],
+  ["todo", "open"],
+  ["pending", "open"],
+  ["inprogress", "in_progress"],
+  ["blocked", "blocked"],
+  ["failed", "failed"],
+  ["done", "done"],
+  ["complete", "done"],
+  ["completed", "done"],
+  ["dropped", "dropped"],
+  ["skipped", "dropped"],
+  ["cancelled", "dropped"],
+  ["canceled", "dropped"]
+])
 
 const plain = (word: string): string => word.toLowerCase().replace(/[\s_-]/g, "")
 
@@ -306,12 +329,12 @@ const readAttribute = (segment: string): Attribute | undefined => {
   const match = /^([a-z][a-z _-]{0,15})(?:[:=](.*))?$/is.exec(segment.trim())
   if (match === null) return undefined
   const [, name = "", value] = match
-  const kind = kinds[plain(name)]
-  const state = words[plain(name)]
+  const kind = kinds.get(plain(name))
+  const state = words.get(plain(name))
   if (kind === "state") {
     const [, word = "", more = ""] = /^(in[ _-]?progress|[a-z]+)(?![a-z])[\s:,;(—–-]*(.*)$/is.exec(value?.trim() ?? "")
       ?? []
-    const named = words[plain(word)]
+    const named = words.get(plain(word))
     return named === undefined ? undefined : { kind, value: more.replace(/\)$/, ""), state: named }
   }
   if (kind !== undefined) return value === undefined ? undefined : { kind, value: value.trim() }
@@ -494,7 +517,7 @@ export const fromHost = (todos: ReadonlyArray<HostTodo>): TodoList => {
     const [, ...lines] = content.split(/\r?\n/)
     const rest = content.split(/\r?\n/, 1)[0] ?? ""
     const item = readParts({ indent: "", bullet: "- ", mark: "[ ]", rest: ` ${rest}`, label: undefined })
-    const state = item.state === "open" ? words[plain(status)] ?? "open" : item.state
+    const state = item.state === "open" ? words.get(plain(status)) ?? "open" : item.state
     return {
       ...item,
       id: item.id ?? id ?? undefined,

@@ -18,6 +18,7 @@ import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
+import { Plans } from "../tasks/Plans.ts"
 import { TaskLife } from "../tasks/TaskLife.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { Missions } from "./Missions.ts"
@@ -43,6 +44,7 @@ export class Budgets extends Context.Service<Budgets, {
       const missions = yield* Missions
       const notices = yield* Notices
       const notifier = yield* Notifier
+      const plans = yield* Plans
       const store = yield* TaskStore
       const grace = Duration.toMillis(config.budget.grace)
       const endings = yield* FiberMap.make<SessionId>()
@@ -129,6 +131,7 @@ export class Budgets extends Context.Service<Budgets, {
         const why = `Its budget is used up: ${used}.`
         yield* notifier.show(presets.windingUp(used))
         yield* notices.hush(root) // its last turn comes when everything is known
+        yield* plans.stop((plan) => plan.root === root)
         yield* life.cancelAll((task) => task.mission === root && !isAtWork(task), "the mission's budget is used up")
         const working = (yield* store.all).filter((task) => task.mission === root && isAtWork(task))
         yield* Effect.forEach(working, (task) => finish(task), { concurrency: 8, discard: true })

@@ -24,6 +24,7 @@ import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
+import { Plans } from "../tasks/Plans.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { Budgets } from "./Budgets.ts"
@@ -60,6 +61,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const manager = yield* TaskManager
       const notices = yield* Notices
       const notifier = yield* Notifier
+      const plans = yield* Plans
       const store = yield* TaskStore
       const missions = yield* Missions
       const progress = yield* Progress
@@ -122,10 +124,15 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           Effect.map(({ usage }) => usage),
           Effect.orElseSucceed(() => noUsage) // a host that does not say so: the mission is charged with it
         )
+      /** Whether tasks of a mission are unsettled or untold, or are still to come of a plan. */
+      const hasOpen = Effect.fnUntraced(function*(root: SessionId) {
+        return (yield* store.all).some((task) => task.mission === root && isOpen(task))
+          || (yield* plans.all).some((plan) => plan.root === root && plan.state === "running")
+      })
 
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
-        if (!(yield* store.all).some((task) => task.mission === root && isOpen(task))) return
+        if (!(yield* hasOpen(root))) return
         yield* notices.hush(root)
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
@@ -232,8 +239,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
-        const isBusy = (yield* store.all).some((task) => task.mission === root && isOpen(task))
-        if (isBusy) return // their notice wakes the Commander
+        if (yield* hasOpen(root)) return // their notice wakes the Commander
         const messages = yield* client.messages(root, reviewedMessages)
         const answer = lastAnswer(messages, since.get(root))
         if (answer === undefined) return
@@ -346,7 +352,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         // The notice of its tasks wakes the Commander as well.
         if (tasks.some(isUntold) && tasks.every(isSettled)) return
         const own = tasks.filter((task) => task.parent === root)
-        yield* instruct(root, [interruptedInstruction, ...goingOn(own)].join("\n"))
+        yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
       /** The safety net for a lost idle event. */

@@ -19,6 +19,7 @@ import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskI
 import { arrival, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { SmartContext } from "../mission/SmartContext.ts"
+import { Plans } from "./Plans.ts"
 import { TaskStore } from "./TaskStore.ts"
 
 export class Notices extends Context.Service<Notices, {
@@ -51,6 +52,7 @@ export class Notices extends Context.Service<Notices, {
       const client = yield* SessionClient
       const ids = yield* Ids
       const smart = yield* SmartContext
+      const plans = yield* Plans
       const store = yield* TaskStore
       const hushed = new Set<SessionId>()
       /** Notices that were given to the host, and perhaps arrived. */
@@ -78,6 +80,35 @@ export class Notices extends Context.Service<Notices, {
           store.all,
           (all) => all.filter((task) => task.parent === parent && task.background && !answering.has(task.id))
         )
+
+      /**
+       * When each of a parent's tasks that ended may be told, epoch ms. Those of a plan come together: when the plan is
+       * over, or the first of them has waited long enough. Others are told when none of them is left running.
+       */
+      const dueTimes = (tasks: ReadonlyArray<Task>): ReadonlyArray<{ readonly task: Task; readonly due: number }> => {
+        const groups = new Map<string | undefined, Array<Task>>()
+        for (const task of tasks) {
+          const key = plans.isGoingOn(task) ? task.plan?.id : undefined
+          const group = groups.get(key)
+          if (group === undefined) groups.set(key, [task])
+          else group.push(task)
+        }
+        return [...groups].flatMap(([plan, group]) => {
+          const untold = group.filter(isUntold)
+          const longest = Duration.toMillis(plan === undefined ? config.noticeMaxWait : config.planMaxWait)
+          const oldest = Math.min(...untold.map((task) => task.endedAt ?? 0))
+          const due = plan === undefined && group.every(isSettled) ? 0 : oldest + longest
+          return untold.map((task) => ({ task, due }))
+        })
+      }
+
+      /** Ends that the parent is to hear of now. */
+      const tellable = Effect.fnUntraced(function*(parent: SessionId) {
+        const now = yield* Clock.currentTimeMillis
+        const tasks = yield* tasksOf(parent)
+        // What waits for others of its parent goes out along with what does not; what waits for its plan does not.
+        return dueTimes(tasks).flatMap(({ due, task }) => (plans.isGoingOn(task) && due > now ? [] : task))
+      })
 
       /** Tasks that their parent knows of now. They may be archived already, and then were told. */
       const told = (tasks: Iterable<TaskId>) =>
@@ -123,10 +154,10 @@ export class Notices extends Context.Service<Notices, {
 
       /** Records the message id with every task it tells of, sends it, records that it was sent. */
       const send = Effect.fnUntraced(function*(parent: SessionId) {
-        if (!(yield* hasUntold(parent))) return
+        if (!(yield* hasTellable(parent))) return
         yield* resolveDoubts(parent)
         const target = yield* client.get(parent)
-        const untold = (yield* tasksOf(parent)).filter(isUntold) // the parent may have read some meanwhile
+        const untold = yield* tellable(parent) // the parent may have read some meanwhile
         if (untold.length === 0) return
         const now = yield* Clock.currentTimeMillis
         const mission = untold[0]?.mission ?? parent // of a session's tasks all belong to the same
@@ -145,7 +176,9 @@ export class Notices extends Context.Service<Notices, {
           yield* client.prompt({
             session: parent,
             id,
-            text: `${noticeText(group, now, limits)}${instruction === "" ? "" : `\n\n${instruction}`}`,
+            text: `${noticeText(group, now, limits, plans.consequence)}${
+              instruction === "" ? "" : `\n\n${instruction}`
+            }`,
             agent: target.agent,
             model: target.model,
             metadata: { ...ownPrompt("notice"), tasks: group.map((task) => task.id) },
@@ -159,17 +192,16 @@ export class Notices extends Context.Service<Notices, {
       }, Effect.catchTag("TaskNotFound", Effect.die)) // tasks that are untold are not archived
 
       const sendAll = (parent: SessionId) =>
-        Effect.repeat(send(parent), { while: () => hasUntold(parent) }).pipe(Effect.asVoid)
+        Effect.repeat(send(parent), { while: () => hasTellable(parent) }).pipe(Effect.asVoid)
 
       const flush = (parent: SessionId) => quietly(parent, sendAll(parent))
 
-      const hasUntold = (parent: SessionId) => Effect.map(tasksOf(parent), (tasks) => tasks.some(isUntold))
+      const hasTellable = (parent: SessionId) => Effect.map(tellable(parent), (tasks) => tasks.length > 0)
 
       /** How long to wait before telling the parent; undefined when somebody else will, or there is nothing to tell. */
       const wait = Effect.fnUntraced(function*(parent: SessionId) {
-        const tasks = yield* tasksOf(parent)
-        const ended = tasks.filter(isUntold).map((task) => task.endedAt ?? 0)
-        if (ended.length === 0) return undefined
+        const times = dueTimes(yield* tasksOf(parent)).map(({ due }) => due)
+        if (times.length === 0) return undefined
         const own = yield* store.bySession(parent)
         // A child that waits for its tasks holds no slot: it is told by its own life, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
@@ -178,9 +210,7 @@ export class Notices extends Context.Service<Notices, {
           yield* forget(parent)
           return undefined
         }
-        if (tasks.every(isSettled)) return 0
-        const now = yield* Clock.currentTimeMillis
-        return Math.max(0, Math.min(...ended) + Duration.toMillis(config.noticeMaxWait) - now)
+        return Math.max(0, Math.min(...times) - (yield* Clock.currentTimeMillis))
       })
 
       const tell = Effect.fnUntraced(function*(parent: SessionId) {
@@ -267,16 +297,20 @@ const tellsOf = (message: Message, task: Task): boolean =>
       && Object.values(endWords).some((words) => part.output?.startsWith(`${task.id} ${words} `) === true)
   })
 
-/** One message for a group of ended tasks; each with its result, whole when short. */
+/** One message for a group of ended tasks; each with its result, whole when short, and what follows from its end. */
 export const noticeText = (
   tasks: ReadonlyArray<Task>,
   now: number,
-  config: { readonly noticeResultChars: number; readonly noticesPerParent: number }
+  config: { readonly noticeResultChars: number; readonly noticesPerParent: number },
+  consequence: (task: Task) => string | undefined = () => undefined
 ): string => {
   const settled = tasks.filter(isSettled)
   const told = settled.slice(-config.noticesPerParent)
+  const limit = Math.min(config.noticeResultChars, Math.max(leastResultChars, Math.floor(noticeChars / told.length)))
   const older = settled.slice(0, settled.length - told.length)
-  const parts = told.map((task) => `## ${headline(task, now)}\n${clipResult(task, config.noticeResultChars)}`)
+  const parts = told.map((task) =>
+    [`## ${headline(task, now)}`, clipResult(task, limit), consequence(task) ?? []].flat().join("\n")
+  )
   if (older.length > 0) {
     parts.push(
       `Also ended, too many to show here: ${
@@ -289,6 +323,10 @@ export const noticeText = (
     + (failures === 0 ? "." : `, ${failures} without success.`)
   return [summary, ...parts].join("\n\n")
 }
+
+/** Characters of results in one notice, shared by its tasks; each may have the fewest all the same. */
+const noticeChars = 120_000
+const leastResultChars = 200
 
 const clipResult = (task: Task, limit: number): string => {
   const text = outcome(task)

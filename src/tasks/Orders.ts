@@ -2,8 +2,8 @@
 import { Cache, Clock, Context, Effect, Equal, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
 import { ceiling, evaluate, type HostAgent, narrow } from "../domain/Agent.ts"
-import { formatModel, type ModelRef, noUsage, Rule, type Session, type SessionId } from "../domain/Session.ts"
-import { isSettled, type Task } from "../domain/Task.ts"
+import { formatModel, type ModelRef, Rule, type Session, type SessionId } from "../domain/Session.ts"
+import { isSettled, queued, type Task, type TaskId } from "../domain/Task.ts"
 import { type HostError, SessionClient, type SessionError, SessionNotFound } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { Missions } from "../mission/Missions.ts"
@@ -22,6 +22,8 @@ export interface Order {
   readonly background: boolean
   /** A task, or the session of one, in whose session to go on. */
   readonly resume?: string | undefined
+  /** The plan that it comes of, its place there, and the id that was given to the task there. */
+  readonly plan?: { readonly id: string; readonly node: string; readonly task: TaskId }
 }
 
 export class UnknownAgent extends Schema.TaggedError<UnknownAgent>()("UnknownAgent", {
@@ -100,6 +102,8 @@ export class Orders extends Context.Service<Orders, {
   readonly restore: (task: Task) => Effect.Effect<Accepted, OrderRefused>
   /** Records the task. Refuses what has become wrong since the check: its parent ended, its session was taken. */
   readonly record: (task: Task) => Effect.Effect<void, OrderRefused>
+  /** The agents that an agent may delegate to, by name. */
+  readonly agentsFor: (by: string) => Effect.Effect<ReadonlyArray<string>, HostError>
   /** The root session of the mission that a session belongs to. */
   readonly missionOf: (session: SessionId) => Effect.Effect<SessionId, SessionError>
   /** The session is gone: it may order nothing more, whatever call of it is still under way. */
@@ -137,10 +141,7 @@ export class Orders extends Context.Service<Orders, {
 
       const findAgent = Effect.fnUntraced(
         function*(order: Order, by: HostAgent | undefined): Effect.fn.Return<HostAgent, HostError | UnknownAgent> {
-          const usable = (yield* agents).filter((agent) =>
-            agent.mode !== "primary" && !agent.hidden
-            && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
-          )
+          const usable = usableBy(yield* agents, by)
           const wanted = order.agent.trim().toLowerCase()
           const agent = usable.find((agent) => agent.name.toLowerCase() === wanted)
           return agent ?? (yield* new UnknownAgent({ agent: order.agent, known: usable.map((agent) => agent.name) }))
@@ -260,29 +261,31 @@ export class Orders extends Context.Service<Orders, {
         }
         const now = yield* Clock.currentTimeMillis
         const task: Task = {
-          id: yield* ids.task,
-          mission: yield* missionOf(order.parent),
-          parent: order.parent,
-          agent: agent.name,
+          ...queued({
+            id: order.plan?.task ?? (yield* ids.task),
+            mission: yield* missionOf(order.parent),
+            parent: order.parent,
+            agent: agent.name,
+            description: order.description.trim() || firstLine(order.prompt),
+            prompt: order.prompt,
+            background: order.background,
+            depth
+          }, now),
+          ...(order.plan === undefined ? {} : { plan: { id: order.plan.id, node: order.plan.node } }),
           ...(model === undefined ? {} : { model }),
-          description: order.description.trim() || firstLine(order.prompt),
-          prompt: order.prompt,
-          background: order.background,
-          depth,
-          run: 1,
-          state: "queued",
-          ...(resumed === undefined ? {} : { session: resumed.id }),
-          waiting: false,
-          createdAt: now,
-          activityAt: now,
-          usage: noUsage,
-          told: false
+          ...(resumed === undefined ? {} : { session: resumed.id })
         }
         return { task, permission, limits }
       })
 
+      const agentsFor = Effect.fn("Orders.agentsFor")(function*(by: string) {
+        const all = yield* agents
+        return usableBy(all, all.find(({ name }) => name === by)).map(({ name }) => name)
+      })
+
       return Orders.of({
         check,
+        agentsFor,
         restore,
         record,
         missionOf,
@@ -317,6 +320,12 @@ const limitsOf = ({ metadata, permission }: Session): ReadonlyArray<Rule> =>
 const decodeMetadata = Schema.decodeUnknownOption(
   Schema.Struct({ orchestrator: Schema.Struct({ limits: Schema.Array(Rule) }) })
 )
+
+const usableBy = (agents: ReadonlyArray<HostAgent>, by: HostAgent | undefined) =>
+  agents.filter((agent) =>
+    agent.mode !== "primary" && !agent.hidden
+    && evaluate(by?.permission ?? [], "delegate_task", agent.name) !== "deny"
+  )
 
 /** Deleted sessions that are remembered. */
 const deletedKept = 1_000

@@ -22,9 +22,11 @@ import { SessionClient, type SessionError, untilHostAnswers } from "../host/Sess
 import { Budgets } from "../mission/Budgets.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { SharedContext } from "../mission/SharedContext.ts"
+import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
+import { Plans } from "./Plans.ts"
 import { readJournal, TaskJournal } from "./TaskJournal.ts"
 import { type Entry, readMark, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -45,6 +47,7 @@ export class Recovery extends Context.Service<Recovery, {
     Recovery,
     Effect.gen(function*() {
       const config = yield* Config
+      const decomposer = yield* TaskDecomposer
       const client = yield* SessionClient
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
@@ -55,6 +58,7 @@ export class Recovery extends Context.Service<Recovery, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const orders = yield* Orders
+      const plans = yield* Plans
       const records = yield* TaskJournal
       const shared = yield* SharedContext
       const store = yield* TaskStore
@@ -70,7 +74,7 @@ export class Recovery extends Context.Service<Recovery, {
           const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
           yield* fs.rename(journal.path, aside)
           yield* notifier.show(presets.journalUnknown(aside))
-          return { instance: journal.instance, tasks: [], missions: [] }
+          return { instance: journal.instance, tasks: [], missions: [], plans: [] }
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
@@ -80,12 +84,13 @@ export class Recovery extends Context.Service<Recovery, {
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
         for (const { session, usage } of tasks) if (session !== undefined) yield* budgets.baseline(session, usage)
         yield* Effect.forEach(contents.contexts, shared.adopt, { discard: true })
+        yield* Effect.forEach(contents.plans, plans.adopt, { concurrency: "unbounded", discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
         // Not before all of it stands in this instance's own journal; without one it is kept for the next.
         const recorded = yield* Effect.exit(records.flushed)
         if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
         else if (config.journal === "required") yield* recorded
-        return { instance: journal.instance, tasks, missions: contents.missions }
+        return { instance: journal.instance, tasks, missions: contents.missions, plans: contents.plans }
       })
 
       /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
@@ -106,6 +111,7 @@ export class Recovery extends Context.Service<Recovery, {
             id: mark.task,
             mission: mark.mission,
             parent: session.parent,
+            ...(mark.plan === undefined ? {} : { plan: mark.plan }),
             agent: session.agent ?? "unknown",
             ...(session.model === undefined ? {} : { model: session.model }),
             description: mark.description,
@@ -283,6 +289,7 @@ export class Recovery extends Context.Service<Recovery, {
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
           const others = yield* goOn(adopted, busy)
+          yield* decomposer.goOn(left.flatMap((one) => one.plans)) // not before it is known what was launched of them
           // Before any notice: one to a Commander that the user aborted must not wake it.
           for (const { root } of roots) yield* missions.wake(root)
           return [...entries, ...others]
@@ -319,7 +326,10 @@ export class Recovery extends Context.Service<Recovery, {
         Effect.filter(({ path }) =>
           readJournal(path).pipe(
             Effect.provideService(FileSystem.FileSystem, fs),
-            Effect.map(({ missions, tasks }) => tasks.some(isOpen) || missions.some(({ state }) => state === "active")),
+            Effect.map(({ missions, plans, tasks }) =>
+              [...missions, ...plans].some(({ state }) => state === "active" || state === "running")
+              || tasks.some(isOpen)
+            ),
             Effect.orElseSucceed(() => false) // another instance has claimed it meanwhile
           )
         )

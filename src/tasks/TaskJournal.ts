@@ -1,6 +1,6 @@
 /**
- * The durable record of tasks, missions and what these have found out: one append-only file per instance, a line for each change, the newest line
- * wins. What happens while a flush is under way goes out together with the next one.
+ * The durable record of tasks, missions, what these have found out, and plans: one append-only file per instance, a line
+ * for each change, the newest line wins. What happens while a flush is under way goes out together with the next one.
  */
 import {
   type Cause,
@@ -20,6 +20,7 @@ import {
 import { Config } from "../Config.ts"
 import { Finding } from "../domain/Finding.ts"
 import { Mission } from "../domain/Mission.ts"
+import { StartedPlan } from "../domain/Plan.ts"
 import { SessionId } from "../domain/Session.ts"
 import { Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
@@ -36,20 +37,21 @@ export class JournalFailed extends Schema.TaggedError<JournalFailed>()("JournalF
   }
 }
 
-const kinds = ["task", "mission", "context"] as const
+const kinds = ["task", "mission", "context", "plan"] as const
 export type Kind = (typeof kinds)[number]
 /** What the agents of a mission have reported, by numbers in the order of its arrival. */
 export const Findings = Schema.Record(Schema.String, Finding)
 export type Findings = typeof Findings.Type
+type Recorded = Task | Mission | Findings | StartedPlan
 type Value = { readonly [key: string]: unknown }
 
 export class TaskJournal extends Context.Service<TaskJournal, {
   /** The name of this instance, by which its sessions are recognised after a crash; undefined when nothing is recorded. */
   readonly instance: string | undefined
-  /** Records the newest state of a task, a mission or its context. It is on disk when this returns. */
-  readonly record: (kind: Kind, id: string, value: Task | Mission | Findings) => Effect.Effect<void, JournalFailed>
+  /** Records the newest state of a task, a mission, its context or a plan. It is on disk when this returns. */
+  readonly record: (kind: Kind, id: string, value: Recorded) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
-  readonly note: (kind: Kind, id: string, value: Task | Mission | Findings) => Effect.Effect<void>
+  readonly note: (kind: Kind, id: string, value: Recorded) => Effect.Effect<void>
   /** Waits until all that was recorded, noted and dropped so far is on disk. */
   readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
@@ -163,7 +165,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         }
       }))
 
-      /** Replaces the file by one that holds the newest state of each task and mission only. */
+      /** Replaces the file by one that holds the newest states only. */
       const compact = Effect.gen(function*() {
         const old = file
         yield* renew
@@ -401,6 +403,7 @@ export interface Contents {
   readonly tasks: ReadonlyArray<Task>
   readonly missions: ReadonlyArray<Mission>
   readonly contexts: ReadonlyArray<{ readonly root: SessionId; readonly findings: Findings }>
+  readonly plans: ReadonlyArray<StartedPlan>
   /** Lines, or records without what they need, that could not be read. */
   readonly damaged: ReadonlyArray<string>
   /** The file was written by a release that this one does not know. */
@@ -431,7 +434,7 @@ export const readJournal = Effect.fnUntraced(function*(
     }
     if (entry.value.kind === "journal") {
       if (entry.value.version !== version) {
-        return { tasks: [], missions: [], contexts: [], damaged: [], unknownVersion: true }
+        return { tasks: [], missions: [], contexts: [], plans: [], damaged: [], unknownVersion: true }
       }
       continue
     }
@@ -452,18 +455,21 @@ export const readJournal = Effect.fnUntraced(function*(
   const tasks: Array<Task> = []
   const missions: Array<Mission> = []
   const contexts: Array<Contents["contexts"][number]> = []
+  const plans: Array<StartedPlan> = []
   for (const [key, record] of records) {
     if (++count % linesAtOnce === 0) yield* Effect.yieldNow
     const task = key.startsWith("task ") ? decodeTask(record) : Option.none()
     const mission = key.startsWith("mission ") ? decodeMission(record) : Option.none()
     const findings = key.startsWith("context ") ? decodeFindings(record) : Option.none()
+    const plan = key.startsWith("plan ") ? decodePlan(record) : Option.none()
     if (Option.isSome(findings)) {
       contexts.push({ root: SessionId.make(key.slice("context ".length)), findings: findings.value })
     } else if (Option.isSome(task)) tasks.push(task.value)
     else if (Option.isSome(mission)) missions.push(mission.value)
+    else if (Option.isSome(plan)) plans.push(plan.value)
     else damaged.push(changeLine(key, undefined, record)?.trimEnd() ?? key)
   }
-  return { tasks, missions, contexts, damaged, unknownVersion: false }
+  return { tasks, missions, contexts, plans, damaged, unknownVersion: false }
 })
 
 const linesAtOnce = 100
@@ -471,3 +477,4 @@ const linesAtOnce = 100
 const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeFindings = Schema.decodeUnknownOption(Findings)
 const decodeMission = Schema.decodeUnknownOption(Mission)
+const decodePlan = Schema.decodeUnknownOption(StartedPlan)

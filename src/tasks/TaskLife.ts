@@ -16,7 +16,7 @@ import {
   goingOn,
   isOpen,
   isSettled,
-  type Task,
+  Task,
   type TaskEnd,
   type TaskEvent,
   TaskId
@@ -47,6 +47,8 @@ export class TaskLife extends Context.Service<TaskLife, {
   readonly begin: (accepted: Accepted, entry: Entry) => Effect.Effect<void>
   /** Whether the life of a task goes on here. */
   readonly isLiving: (id: TaskId) => Effect.Effect<boolean>
+  /** Returns when nothing of a task goes on here any more: after its end, its child is still to be stopped. */
+  readonly over: (id: TaskId) => Effect.Effect<void>
   /** Ends a task and does what follows from it, if this is the first end of that run. */
   readonly settle: (id: TaskId, run: number, end: TaskEnd) => Effect.Effect<void>
   /** Cancels a task, whatever its run by now, with all it has delegated, and stops its child. */
@@ -253,7 +255,8 @@ export class TaskLife extends Context.Service<TaskLife, {
               mission: task.mission,
               depth: task.depth,
               description: task.description,
-              limits
+              limits,
+              ...(task.plan === undefined ? {} : { plan: task.plan })
             }
           }
         }).pipe(
@@ -400,6 +403,11 @@ export class TaskLife extends Context.Service<TaskLife, {
         begin: (accepted, entry) =>
           Effect.asVoid(FiberMap.run(lives, accepted.task.id, Effect.interruptible(live(accepted, entry)))),
         isLiving: (id) => FiberMap.has(lives, id),
+        over: (id) =>
+          Effect.flatMap(
+            FiberMap.get(lives, id),
+            (life) => life._tag === "None" ? Effect.void : Fiber.await(life.value)
+          ),
         settle,
         cancel,
         cancelAll,
@@ -432,7 +440,8 @@ const Mark = Schema.Struct({
     instance: Schema.optional(Schema.String),
     mission: SessionId,
     depth: Schema.Int,
-    description: Schema.String
+    description: Schema.String,
+    plan: Task.fields.plan
   })
 })
 

@@ -11,6 +11,7 @@ import { SharedContext } from "../mission/SharedContext.ts"
 import { Completion } from "./Completion.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
+import { Plans } from "./Plans.ts"
 import { TaskLife } from "./TaskLife.ts"
 import { TaskNotFound, TaskStore } from "./TaskStore.ts"
 
@@ -32,8 +33,8 @@ export class TaskManager extends Context.Service<TaskManager, {
     reason: string
   ) => Effect.Effect<boolean, TaskNotFound | SessionError>
   /**
-   * Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions. With
-   * `before`, in epoch ms: only the tasks that were launched until then.
+   * Stops the plans of a mission and cancels every unsettled task of it, waits until no child works any more, and deletes their sessions. With
+   * `before`, in epoch ms: only what was begun until then.
    */
   readonly cancelMission: (root: SessionId, reason: string, before?: number) => Effect.Effect<void>
   /** Takes an event of the host. */
@@ -51,6 +52,7 @@ export class TaskManager extends Context.Service<TaskManager, {
       const orders = yield* Orders
       const progress = yield* Progress
       const shared = yield* SharedContext
+      const plans = yield* Plans
       const store = yield* TaskStore
       /** Work that goes on beside the caller's. */
       const background = yield* FiberSet.make()
@@ -95,6 +97,7 @@ export class TaskManager extends Context.Service<TaskManager, {
         yield* completion.observe(event)
         if (event.type === "deleted") {
           yield* orders.forget(event.session)
+          yield* plans.stop(({ root }) => root === event.session)
           const cleanUp = Effect.all([
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
             notices.forget(event.session),
@@ -153,6 +156,7 @@ export class TaskManager extends Context.Service<TaskManager, {
           before = Infinity
         ) {
           const belongs = (task: Task) => task.mission === root && task.createdAt < before
+          yield* plans.stop((plan) => plan.root === root && plan.createdAt < before) // first: nothing of it may start meanwhile
           const stopped = (yield* store.all).filter((task) => !isSettled(task) && belongs(task))
           yield* life.cancelAll(belongs, reason)
           for (const { id } of stopped) {

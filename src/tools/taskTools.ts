@@ -1,10 +1,14 @@
 /** The tools that drive the parallel agents. */
 import { Clock, Effect, Schema } from "effect"
+import type { SessionId } from "../domain/Session.ts"
 import { describeTask, headline, isSettled, outcome, type Task, TaskState } from "../domain/Task.ts"
 import { Missions } from "../mission/Missions.ts"
+import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import type { Order } from "../tasks/Orders.ts"
+import { Plans } from "../tasks/Plans.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
+import { waitingLines } from "./planTools.ts"
 import * as Tool from "./Tool.ts"
 
 const text = (description: string) => Schema.String.annotate({ description })
@@ -14,6 +18,8 @@ export const makeTaskTools = Effect.gen(function*() {
   const manager = yield* TaskManager
   const concurrency = yield* Concurrency
   const missions = yield* Missions
+  const decomposer = yield* TaskDecomposer
+  const plans = yield* Plans
 
   const runToEnd = Effect.fnUntraced(function*(order: Order) {
     const task = yield* manager.run(order)
@@ -71,7 +77,8 @@ export const makeTaskTools = Effect.gen(function*() {
     handler: Effect.fnUntraced(function*(args, caller) {
       const task = yield* manager.result(args.taskId, caller.session)
       const now = yield* Clock.currentTimeMillis
-      return isSettled(task) ? answer(task, now) : `${yield* line(task, now)}\nYou will be told of its end.`
+      if (isSettled(task)) return [answer(task, now), plans.consequence(task) ?? []].flat().join("\n")
+      return `${yield* line(task, now)}\nYou will be told of its end.`
     })
   })
 
@@ -85,23 +92,35 @@ export const makeTaskTools = Effect.gen(function*() {
     handler: Effect.fnUntraced(function*({ status }, caller) {
       const all = yield* manager.list(caller.session)
       const shown = status === undefined ? all : all.filter((task) => task.state === status)
+      const waiting = status === undefined || status === "queued" ? yield* waitingInPlans(caller.session) : []
       const mission = yield* manager.mission(caller.session)
       const budget = mission === undefined ? [] : [`Budget used: ${yield* missions.describe(mission)}`]
       const now = yield* Clock.currentTimeMillis
       const lines = yield* Effect.forEach(shown, (task) => line(task, now))
-      return [listed(shown.length, status), ...lines, ...budget].join("\n")
+      return [listed(shown.length, status), ...lines, ...waiting, ...budget].join("\n")
     })
   })
 
   const cancelTask = Tool.make({
     name: "cancel_task",
-    description: "Stops a task that has not ended, with everything it has delegated.",
-    parameters: Schema.Struct({ taskId }),
+    description: "Stops a task that has not ended, with everything it has delegated; or a whole plan.",
+    parameters: Schema.Struct({ taskId: text("The id of a task, such as task_ab12cd34ef, or of a plan.") }),
     handler: ({ taskId }, caller) =>
       Effect.map(
-        manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
+        taskId.startsWith("plan_")
+          ? decomposer.stop(taskId, caller.session)
+          : manager.cancel(taskId, caller.session, `${caller.agent} cancelled it`),
         (cancelled) => cancelled ? `${taskId} is cancelled.` : `${taskId} has ended already; nothing to cancel.`
       )
+  })
+
+  /** Tasks of the caller's plans that have not begun. */
+  const waitingInPlans = Effect.fnUntraced(function*(root: SessionId) {
+    const running = (yield* plans.all).filter((plan) => plan.root === root && plan.state === "running")
+    return running.flatMap((plan) => {
+      const lines = waitingLines(decomposer.standings(plan))
+      return lines.length === 0 ? [] : [`Still to come of ${plan.id}:`, ...lines]
+    })
   })
 
   /** One task on one line. */

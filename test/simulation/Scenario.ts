@@ -50,6 +50,10 @@ export interface Crash {
 export interface Scenario {
   readonly seed: number
   readonly jobs: ReadonlyArray<Job>
+  /** The Commander runs the jobs as a plan: for each of them the earlier ones that it depends on, and its file. */
+  readonly plan:
+    | ReadonlyArray<{ readonly depends: ReadonlyArray<number>; readonly file: string | undefined }>
+    | undefined
   readonly limits: { readonly total: number; readonly agent: number }
   readonly faults: Faults
   readonly crashes: ReadonlyArray<Crash>
@@ -137,10 +141,17 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       () => ({ tasks: int(1, 5) }),
       () => ({ turns: int(2, 30) })
     ])()
+    const plan = chance(0.3)
+      ? jobs.map((_, index) => ({
+        depends: jobs.flatMap((_, earlier) => (earlier < index && chance(0.3) ? [earlier] : [])),
+        file: chance(0.4) ? pick(["a.ts", "src/b.ts", "src"]) : undefined
+      }))
+      : undefined
     return {
       seed,
       budget,
       jobs,
+      plan,
       limits,
       faults,
       crashes,
@@ -238,16 +249,43 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
     }
   )
 
+  /** Runs all as a plan, unless one runs; undefined when all of it has been told of. */
+  const managePlan = (
+    request: ModelRequest,
+    session: SessionId,
+    plan: NonNullable<Scenario["plan"]>
+  ): ModelReply | undefined => {
+    const told = [...request.users, ...request.allToolResults].join("\n")
+    const count = tries.get(session) ?? 0
+    if (!/\bplan_\w+ (runs:|goes on)/.test(told) && count < mostTries) {
+      tries.set(session, count + 1)
+      const nodes = scenario.jobs.map((job, index) => ({
+        id: `J${index + 1}`,
+        text: titleOf(job),
+        agent: job.agent,
+        prompt: promptOf(job),
+        depends: plan[index]?.depends.map((earlier) => `J${earlier + 1}`) ?? [],
+        files: plan[index]?.file
+      }))
+      return { toolCalls: [{ name: "run_plan", args: { plan: JSON.stringify(nodes) } }] }
+    }
+    const notRun = told.split("\n").filter((line) => line.startsWith("Not run, because")).join("\n")
+    const isOver = scenario.jobs.every((job) => endOf(job).test(told) || notRun.includes(titleOf(job)))
+    return isOver || count >= mostTries ? undefined : { text: "I wait for the plan." }
+  }
+
   const command = (request: ModelRequest, session: SessionId): Effect.Effect<ModelReply> =>
     Effect.map(
       Effect.sleep("1 second"),
       () =>
-        manage(request, session, scenario.jobs)
+        (scenario.plan === undefined
+          ? manage(request, session, scenario.jobs)
+          : managePlan(request, session, scenario.plan))
           ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...failed(request)].join("\n") }
     )
 
   return (request, session) => {
-    const job = jobs.get(request.users[0] ?? "")
+    const job = jobs.get(request.users[0]?.split("\n")[0] ?? "")
     const who = job === undefined ? "Commander" : titleOf(job)
     trace(
       `model call ${request.index} of ${who}, after: ${

@@ -311,5 +311,34 @@ export const mutations: ReadonlyArray<Mutation> = [
     find: `yield* Effect.addFinalizer(() => beat === 0 ? Effect.void : release)`,
     replace: `yield* Effect.addFinalizer(() => beat === 0 ? release : Effect.void)`,
     expects: /leases are left/
+  },
+  // ---- plans ----------------------------------------------------------------------------------------------------
+  {
+    promise: "A plan goes on after a restart",
+    file: "tasks/Recovery.ts",
+    find: `yield* decomposer.goOn(left.flatMap((one) => one.plans))`,
+    replace: `yield* decomposer.goOn([])`,
+    expects: /did not end/
+  },
+  {
+    promise: "A task of a plan waits for those it depends on",
+    file: "mission/TaskDecomposer.ts",
+    find: `if (missing.length > 0) return`,
+    replace: `if (missing.length > 5) return`,
+    expects: /was launched before/
+  },
+  {
+    promise: "Tasks of a plan that name one file do not run at once",
+    file: "mission/TaskDecomposer.ts",
+    find: `chosen.every((other) => sharedPath(node, other) === undefined)`,
+    replace: `true`,
+    expects: /worked on .* at once/
+  },
+  {
+    promise: "A plan that was told is forgotten",
+    file: "mission/TaskDecomposer.ts",
+    find: `yield* plans.forget(plan.id)`,
+    replace: ``,
+    expects: /is left, over/
   }
 ]

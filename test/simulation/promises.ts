@@ -116,7 +116,7 @@ export const checkPromises = Effect.fnUntraced(function*(
     // Where nothing goes wrong but what the models do, a task ends as its model makes it end. In no case has it to be
     // stopped at its time limit: stalls are found sooner, and only those below it may take longer. A parent that reached
     // its own limit takes those below with it.
-    const job = allJobs(scenario.jobs).find((job) => titleOf(job) === task.description)
+    const job = allJobs(scenario.jobs).find((job) => task.description.endsWith(titleOf(job)))
     if (job !== undefined && job.below.length === 0) {
       const natural = naturalEnd(job)
       const wentWithParent = task.state === "cancelled" && parent?.state === "timed_out"
@@ -146,6 +146,7 @@ export const checkPromises = Effect.fnUntraced(function*(
       })
     }
   }
+  if (scenario.plan !== undefined) broken.push(...(yield* checkPlans([...tasks.values()], scenario.plan, disk)))
   const owners = new Map<string, number>()
   for (const session of sessions) {
     if (!Schema.is(Mark)(session.metadata)) continue
@@ -179,6 +180,36 @@ const overBudget = (mission: Mission, { budget, crashes }: Scenario): ReadonlyAr
     ? [`the mission launched ${mission.spent.tasks} tasks, and ${budget.tasks} may be`]
     : [])
 ]
+/** A task of a plan begins when those it depends on are completed, never beside one with its file; and no plan is left. */
+const checkPlans = Effect.fnUntraced(function*(
+  tasks: ReadonlyArray<Task>,
+  plan: NonNullable<Scenario["plan"]>,
+  disk: MemoryDisk["Service"]
+) {
+  const broken: Array<string> = []
+  const nodeOf = (task: Task) => plan[Number(task.plan?.node.slice(1)) - 1]
+  for (const task of tasks.filter(({ depth, plan }) => depth === 1 && plan !== undefined)) {
+    const others = tasks.filter((other) => other !== task && other.plan?.id === task.plan?.id)
+    for (const earlier of nodeOf(task)?.depends ?? []) {
+      const before = others.find((other) => other.plan?.node === `J${earlier + 1}`)
+      if (before?.state !== "completed" || (before.endedAt ?? Infinity) > task.createdAt) {
+        broken.push(`${task.id} (${task.description}) was launched before J${earlier + 1} was completed`)
+      }
+    }
+    for (const other of others) {
+      const [a, b] = [nodeOf(task)?.file, nodeOf(other)?.file]
+      const isSame = a !== undefined && b !== undefined && (a.startsWith(b) || b.startsWith(a))
+      if (isSame && task.createdAt >= other.createdAt && task.createdAt < (other.endedAt ?? Infinity)) {
+        broken.push(`${task.id} and ${other.id} worked on ${a} at once`)
+      }
+    }
+  }
+  for (const path of yield* disk.list("/project/.opencode/orchestrator")) {
+    if (!path.endsWith(".jsonl")) continue
+    for (const { id, state } of (yield* readJournal(path)).plans) broken.push(`${id} is left, ${state}`)
+  }
+  return broken
+})
 
 /** A child may take this long to stop, with what is below it. In ms. */
 const stopTime = 30_000
@@ -228,7 +259,8 @@ export const checkRecords = Effect.fnUntraced(function*(
 /** The tasks that a session knows of: its own, and those that it was told have begun. */
 const named = ({ metadata }: Session, messages: ReadonlyArray<Message>): ReadonlyArray<string> => [
   ...(Schema.is(Mark)(metadata) ? [metadata.orchestrator.task] : []),
-  ...outputs(messages).flatMap((output) => /^(task_\w+) (?:started|waits in line)/.exec(output)?.[1] ?? [])
+  ...outputs(messages).flatMap((output) => /^(task_\w+) (?:started|waits in line)/.exec(output)?.[1] ?? []),
+  ...outputs(messages).flatMap((output) => [...output.matchAll(/^- J\d+ (task_\w+) /gm)].map(([, id = ""]) => id))
 ]
 
 const archived = Effect.fnUntraced(function*(disk: MemoryDisk["Service"]) {

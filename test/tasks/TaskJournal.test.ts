@@ -237,7 +237,14 @@ describe("a damaged journal", () => {
       const contents = yield* reading(
         [line({ kind: "journal", version: 2, instance: "x-y" }).trimEnd(), ...lines.slice(1)].join("\n")
       )
-      assert.deepStrictEqual(contents, { tasks: [], missions: [], contexts: [], damaged: [], unknownVersion: true })
+      assert.deepStrictEqual(contents, {
+        tasks: [],
+        missions: [],
+        contexts: [],
+        plans: [],
+        damaged: [],
+        unknownVersion: true
+      })
     }).pipe(Effect.provide(world())))
 
   it.effect("an empty file, or one of nothing but line ends, holds nothing and is not damaged", () =>
@@ -247,6 +254,7 @@ describe("a damaged journal", () => {
           tasks: [],
           missions: [],
           contexts: [],
+          plans: [],
           damaged: [],
           unknownVersion: false
         })
