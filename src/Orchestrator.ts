@@ -6,6 +6,7 @@ import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
+import { TurnRecovery } from "./recovery/TurnRecovery.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -43,7 +44,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
-      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
+      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer, TurnRecovery.layer)),
       Layer.provideMerge(state)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(

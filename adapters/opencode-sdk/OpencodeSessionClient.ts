@@ -15,6 +15,9 @@ import * as Wire from "./wire.ts"
 /** The host's routes answer within milliseconds; one that takes this long is not going to. */
 const answerTimeout = "30 seconds"
 
+/** A summary is written by a model, and of a long conversation. */
+const summaryTimeout = "10 minutes"
+
 interface Answer {
   readonly data?: unknown
   readonly error?: unknown
@@ -26,14 +29,15 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
   const ask = Effect.fnUntraced(function*<T, E>(
     operation: string,
     schema: Schema.Codec<T, E>,
-    request: (options: { readonly signal: AbortSignal }) => Promise<Answer>
+    request: (options: { readonly signal: AbortSignal }) => Promise<Answer>,
+    timeout: typeof answerTimeout | typeof summaryTimeout = answerTimeout
   ): Effect.fn.Return<T, HostError> {
     const answer = yield* Effect.tryPromise({
       try: (signal) => request({ signal }),
       catch: (cause) => new HostUnavailable({ operation, detail: detail(cause) })
     }).pipe(Effect.timeoutOrElse({
-      duration: answerTimeout,
-      orElse: () => Effect.fail(new HostUnavailable({ operation, detail: `no answer within ${answerTimeout}` }))
+      duration: timeout,
+      orElse: () => Effect.fail(new HostUnavailable({ operation, detail: `no answer within ${timeout}` }))
     }))
     const status = answer.response?.status
     if (status === undefined) return yield* new HostUnavailable({ operation, detail: detail(answer.error) })
@@ -55,6 +59,12 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
   const orElse404 = <A>(value: A) => (effect: Effect.Effect<A, HostError>) =>
     Effect.catchIf(effect, (error) => error._tag === "HostRefused" && error.status === 404, () => Effect.succeed(value))
 
+  const get = (session: SessionId) =>
+    ask("read a session", Wire.WireSession, (options) => client.session.get({ sessionID: session }, options)).pipe(
+      Effect.map(Wire.toSession),
+      orNotFound(session)
+    )
+
   return {
     create: ({ agent, metadata, parent, permission, title }) =>
       ask("create a session", Wire.WireSession, (options) =>
@@ -65,11 +75,7 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
           ...(permission === undefined ? {} : { permission: [...permission] }),
           ...(metadata === undefined ? {} : { metadata: { ...metadata } })
         }, options)).pipe(Effect.map(Wire.toSession)),
-    get: (session) =>
-      ask("read a session", Wire.WireSession, (options) => client.session.get({ sessionID: session }, options)).pipe(
-        Effect.map(Wire.toSession),
-        orNotFound(session)
-      ),
+    get,
     children: (session) =>
       ask(
         "list child sessions",
@@ -104,6 +110,14 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
         Schema.Array(Wire.WireMessage),
         (options) => client.session.messages({ sessionID: session, limit }, options)
       ).pipe(Effect.map((all) => all.map(Wire.toMessage)), orNotFound(session)),
+    compact: Effect.fnUntraced(function*(session, model) {
+      const by = model ?? (yield* get(session)).model
+      yield* ask("shorten a conversation", Schema.Unknown, (options) =>
+        client.session.summarize({
+          sessionID: session,
+          ...(by === undefined ? {} : { providerID: by.provider, modelID: by.model })
+        }, options), summaryTimeout).pipe(orNotFound(session))
+    }),
     hasMessage: (session, message) =>
       ask(
         "look for a message",

@@ -64,15 +64,31 @@ const WireError = Schema.Struct({
   name: Schema.String,
   data: maybe(Schema.Struct({
     message: maybe(Schema.String),
-    statusCode: maybe(Schema.Finite)
+    statusCode: maybe(Schema.Finite),
+    isRetryable: maybe(Schema.Boolean),
+    responseHeaders: maybe(Metadata)
   }))
 })
 
-const toError = (wire: typeof WireError.Type): TurnError => ({
-  name: wire.name,
-  message: wire.data?.message ?? "",
-  ...(wire.data?.statusCode == null ? {} : { status: wire.data.statusCode })
-})
+const toError = ({ data, name }: typeof WireError.Type): TurnError => {
+  const retryAfter = toDelay(data?.responseHeaders ?? {}, Date.now())
+  return {
+    name,
+    message: data?.message ?? "",
+    ...(data?.statusCode == null ? {} : { status: data.statusCode }),
+    ...(data?.isRetryable == null ? {} : { retryable: data.isRetryable }),
+    ...(retryAfter === undefined ? {} : { retryAfter })
+  }
+}
+
+/** How long a provider asks to wait, ms: in milliseconds, in seconds, or until a date. The host's headers are lower case. */
+export const toDelay = (headers: Readonly<Record<string, unknown>>, now: number): number | undefined => {
+  const value = (name: string) => (typeof headers[name] === "string" ? headers[name].trim() : "")
+  const ms = Number(value("retry-after-ms") || NaN)
+  const seconds = Number(value("retry-after") || NaN)
+  const delay = [ms, seconds * 1_000, Date.parse(value("retry-after")) - now].find(Number.isFinite)
+  return delay === undefined ? undefined : Math.max(0, Math.ceil(delay))
+}
 
 const WirePart = Schema.Union([
   Schema.Struct({
@@ -104,6 +120,7 @@ export const WireMessage = Schema.Struct({
       id: MessageId,
       time: Schema.Struct({ completed: maybe(Schema.Finite) }),
       finish: maybe(Schema.String),
+      summary: maybe(Schema.Boolean),
       error: maybe(WireError)
     })
   ]),
@@ -119,6 +136,7 @@ export const toMessage = ({ info, parts }: typeof WireMessage.Type): Message =>
       completed: info.time.completed != null,
       finish: info.finish ?? undefined,
       error: info.error == null ? undefined : toError(info.error),
+      ...(info.summary === true ? { summary: true } : {}),
       parts: parts.map(toPart)
     }
 

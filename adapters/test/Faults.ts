@@ -10,6 +10,7 @@ export type Operation =
   | "sessions"
   | "prompt"
   | "messages"
+  | "compact"
   | "hasMessage"
   | "statuses"
   | "abort"

@@ -299,6 +299,14 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
           "messages",
           Effect.map(find(session), ({ stored }) => stored.slice(-limit).map(({ message }) => message))
         ),
+      compact: (id) =>
+        through(
+          "compact",
+          Effect.flatMap(
+            find(id),
+            (session) => Effect.andThen(turns.compact(session), publish(process, { type: "idle", session: id }))
+          )
+        ),
       hasMessage: (session, id) =>
         through(
           "hasMessage",
@@ -310,9 +318,11 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
       statuses: through(
         "statuses",
         Effect.sync(() =>
-          new Map([...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
-            session.status === undefined || session.process !== process ? [] : [[id, session.status]]
-          ))
+          new Map(
+            [...sessions].flatMap(([id, session]): ReadonlyArray<[SessionId, SessionStatus]> =>
+              session.status === undefined || session.process !== process ? [] : [[id, session.status]]
+            )
+          )
         )
       ),
       abort: (session) =>

@@ -19,6 +19,7 @@ import {
   type TurnError
 } from "../../src/domain/Session.ts"
 import type { Caller } from "../../src/tools/Tool.ts"
+import { toDelay } from "../opencode-sdk/wire.ts"
 import {
   type ConversationMessage,
   defaultUsage,
@@ -71,6 +72,8 @@ export interface HostSession<Process> {
 
 interface Turn {
   fiber: Fiber.Fiber<void> | undefined
+  /** The conversation has been shortened in it, which the host does once. */
+  compacted: boolean
 }
 
 /** Tools that a program serves, for as long as it does. */
@@ -81,11 +84,26 @@ interface Offer {
 
 export const simulatedModel: ModelRef = { provider: "scripted", model: "model" }
 
-const apiError = (status: number, message: string): TurnError => ({ name: "APIError", message, status })
+type Failure = Extract<ModelReply, { readonly status: number }>
+
+const toError = ({ headers, message, status }: Failure): TurnError => {
+  if (isOverflow({ message, status })) return { name: "ContextOverflowError", message }
+  const retryAfter = toDelay(headers ?? {}, 0)
+  return {
+    name: "APIError",
+    message,
+    status,
+    retryable: isRetried(status),
+    ...(retryAfter === undefined ? {} : { retryAfter })
+  }
+}
 const aborted: TurnError = { name: "MessageAbortedError", message: "The operation was aborted." }
 
-/** Provider errors that the host itself retries. */
+/** Provider errors that the host itself retries, so often, before it gives the turn up. */
 const isRetried = (status: number) => status === 429 || status >= 500
+const hostRetries = 5
+
+const isOverflow = ({ message, status }: Failure) => status === 413 || (status === 400 && /too long/i.test(message))
 
 /** `Process` is what the host takes for one of its processes; here they are only told apart. */
 export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
@@ -199,11 +217,40 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
 
   // ---- turns ------------------------------------------------------------------------------------------------------
 
+  /** Puts a summary after what was said: a message without text, and the answer to it. */
+  const compact = Effect.fnUntraced(function*(session: HostSession<Process>) {
+    const order = yield* nextMessageId
+    const answer = yield* nextMessageId
+    session.stored.push({
+      message: { role: "user", id: order, parts: [{ type: "other" }] },
+      text: "",
+      tools: [],
+      agent: agentOf(session)
+    }, {
+      message: {
+        role: "assistant",
+        id: answer,
+        completed: true,
+        finish: "stop",
+        error: undefined,
+        summary: true,
+        parts: partsOf("A summary.", [])
+      },
+      text: "A summary.",
+      tools: [],
+      agent: undefined
+    })
+  })
+
+  /** What the host shows the model again after it has shortened the conversation. */
+  const copyOf = (stored: StoredMessage) =>
+    Effect.map(nextMessageId, (id): StoredMessage => ({ ...stored, message: { ...stored.message, id } }))
+
   const conversation = (session: HostSession<Process>): ReadonlyArray<ConversationMessage> => [
     { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
     ...session.stored.flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
       // A turn that was cut off is shown with what its calls had answered by then; one that has just begun is empty.
-      message.role === "assistant" && text === "" && tools.length === 0 ? [] : [
+      text === "" && tools.length === 0 ? [] : [
         { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
         ...tools.map(({ result, status }): ConversationMessage => ({
           role: "tool",
@@ -241,8 +288,8 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
           })
         )
       )
-      if (!("status" in reply) || !isRetried(reply.status)) return reply
-      const wait = Number(reply.headers?.["retry-after"] ?? 2 ** attempt) * 1_000
+      if (!("status" in reply) || !isRetried(reply.status) || attempt > hostRetries) return reply
+      const wait = toDelay(reply.headers ?? {}, 0) ?? Math.min(30_000, 2 ** attempt * 1_000)
       const next = (yield* Clock.currentTimeMillis) + wait
       session.status = { type: "retry", attempt, message: reply.message, next }
       yield* publish({ type: "status", session: session.info.id, status: session.status })
@@ -276,7 +323,15 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
         return false
       }
       if ("status" in reply) {
-        const error = apiError(reply.status, reply.message)
+        const error = toError(reply)
+        if (isOverflow(reply) && !turn.compacted) {
+          turn.compacted = true
+          yield* publish({ type: "error", session: id, error })
+          yield* compact(session)
+          const last = session.stored.findLast(({ message, text }) => message.role === "user" && text !== "")
+          if (last !== undefined) session.stored.push(yield* copyOf(last))
+          return true
+        }
         // The real host reports the error and goes idle before the message shows it, and then goes idle again.
         yield* publish({ type: "error", session: id, error })
         yield* publish({ type: "idle", session: id })
@@ -321,10 +376,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     start: Effect.fnUntraced(function*(session: HostSession<Process>, process: Process) {
       if (session.turn !== undefined) return
       session.process = process
-      const turn: Turn = { fiber: undefined }
+      const turn: Turn = { fiber: undefined, compacted: false }
       session.turn = turn
       turn.fiber = yield* FiberSet.run(turns, runTurn(session, turn))
     }),
+    compact,
     /** Ends the session's turn, if it is this process's, and waits until its end shows. */
     abort: (session: HostSession<Process> | undefined, process: Process) => {
       const fiber = session?.process === process ? session.turn?.fiber : undefined

@@ -57,7 +57,29 @@ export interface TurnError {
   readonly name: string
   readonly message: string
   readonly status?: number
+  /** Whether the host takes it for one that passes. */
+  readonly retryable?: boolean
+  /** How long the provider asks to wait, ms. */
+  readonly retryAfter?: number
 }
+
+/** What was done already to get a session over the errors of its turns. */
+export const Tries = Schema.Struct({
+  /** How often it was told to go on. */
+  spent: Schema.Int,
+  /** How long it has waited for that, all together, ms. */
+  waited: Schema.Int,
+  /** How often it has waited since it has its present model. */
+  waits: Schema.Int,
+  /** How many of the fallback models it has gone through. */
+  models: Schema.Int,
+  compacted: Schema.optionalKey(Schema.Literal(true)),
+  /** It was told to answer again. */
+  asked: Schema.optionalKey(Schema.Literal(true))
+})
+export type Tries = typeof Tries.Type
+
+export const noTries: Tries = { spent: 0, waited: 0, waits: 0, models: 0 }
 
 export const isAbort = (error: TurnError): boolean => error.name === "MessageAbortedError"
 
@@ -76,6 +98,8 @@ export type Message =
     /** Why the model stopped: `stop`, `length`, `tool-calls`, …; absent while it runs. */
     readonly finish: string | undefined
     readonly error: TurnError | undefined
+    /** The host's own summary of what was said before, which takes its place; no answer to anybody. */
+    readonly summary?: true
     readonly parts: ReadonlyArray<MessagePart>
   }
 
@@ -115,13 +139,17 @@ export const readTurn = (messages: ReadonlyArray<Message>, prompt: MessageId): T
   if (newest === undefined || newest.role !== "assistant") return { state: "not started" }
   if (messages.some((message) => message.role === "user" && message.id > newest.id)) return { state: "unfinished" }
   if (newest.error !== undefined) return { state: "failed", error: newest.error }
+  if (newest.summary === true) return { state: "unfinished" }
   if (!newest.completed || newest.finish === undefined || newest.finish === "tool-calls") return { state: "unfinished" }
   const text = messageText(newest)
   return {
     state: "finished",
-    text: newest.finish === "length" ? `${text}\n(cut off at the model's output limit)` : text
+    text: newest.finish === "length" ? `${text}${cutOffNote}` : text
   }
 }
+
+/** Ends the text of an answer that the model did not come to the end of. */
+export const cutOffNote = "\n(cut off at the model's output limit)"
 
 /** The text parts of a message, joined by blank lines. */
 export const messageText = (message: Message): string =>
@@ -145,7 +173,7 @@ export const randomText = (length: number, random: () => number): string =>
   Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")
 
 /** Marks a prompt of the orchestrator's own, so that nobody takes it for the user's word. */
-export const ownPrompt = <Kind extends "task" | "nudge" | "notice" | "continue" | "command">(kind: Kind) => ({
+export const ownPrompt = <Kind extends "task" | "retry" | "nudge" | "notice" | "continue" | "command">(kind: Kind) => ({
   orchestrator: kind
 })
 

@@ -150,8 +150,9 @@ export class Recovery extends Context.Service<Recovery, {
           yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand
           if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
           yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
-          const { interrupted, promptId: latest, run } = yield* catchUp(task, prompts)
-          if (busy.has(session)) return "attend"
+          const { interrupted, mending, promptId: latest, run } = yield* catchUp(task, prompts)
+          // What was being done about an error of its turn goes on where it was.
+          if (busy.has(session) || mending !== undefined) return "attend"
           const turn = readTurn(messages, latest ?? promptId)
           if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {

@@ -1,5 +1,18 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
-import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
+import {
+  Clock,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Fiber,
+  FiberMap,
+  FiberSet,
+  Layer,
+  Option,
+  Schedule,
+  Schema
+} from "effect"
 import { Config } from "../Config.ts"
 import {
   isAbort,
@@ -15,6 +28,7 @@ import {
   goingOn,
   isOpen,
   isSettled,
+  type Mending,
   type Task,
   type TaskEnd,
   type TaskEvent,
@@ -23,6 +37,7 @@ import {
 import { Notifier, presets } from "../host/Notifier.ts"
 import { arrival, HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { type Decision, TurnRecovery } from "../recovery/TurnRecovery.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
@@ -65,6 +80,7 @@ export class TaskLife extends Context.Service<TaskLife, {
       const journal = yield* TaskJournal
       const notices = yield* Notices
       const notifier = yield* Notifier
+      const recovery = yield* TurnRecovery
       const stallWatch = yield* StallWatch
       const store = yield* TaskStore
       /** Stops of children; they outlive `lives`, whose ends use them. */
@@ -281,10 +297,13 @@ export class TaskLife extends Context.Service<TaskLife, {
         yield* apply(task.id, { type: "prompted", run: task.run })
       })
 
-      const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
-        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
-          untilHostAnswers
-        )
+      const say = (
+        { agent, model }: Pick<Task, "agent" | "model">,
+        session: SessionId,
+        id: MessageId,
+        text: string,
+        kind: "task" | "retry" = "task"
+      ) => untilHostAnswers(client.prompt({ session, id, text, agent, model, metadata: ownPrompt(kind) }))
 
       const nextRun = Effect.fnUntraced(function*(id: TaskId, session: SessionId, text: string) {
         const promptId = yield* ids.message
@@ -297,6 +316,64 @@ export class TaskLife extends Context.Service<TaskLife, {
         )
       })
 
+      /**
+       * Records what is done about a failed turn: the run goes on, so it counts as a try and not as a run. Nothing, when
+       * there is nothing that can be done.
+       */
+      const mend = Effect.fnUntraced(function*({ id, run }: Task, { action, instruction, says, tries }: Decision) {
+        if (action.type === "give up" || action.type === "inspect") return false
+        const now = yield* Clock.currentTimeMillis
+        const mending: Mending = {
+          says,
+          until: now + (action.type === "wait" ? action.ms : 0),
+          instruction,
+          ...(action.type === "switch" ? { model: action.model } : {}),
+          ...(action.type === "compact" ? { compact: true } : {})
+        }
+        const { after } = yield* apply(id, { type: "mending", run, tries, mending })
+        yield* notifier.show(presets.mending(after, says))
+        return true
+      })
+
+      /** Tells the child to go on after a failed turn, when it is time; until then it holds no slot. */
+      const goOn = Effect.fnUntraced(
+        function*(task: Task, { compact, ...mending }: Mending, session: SessionId, slot: Slot) {
+          const { id, run } = task
+          const wait = mending.until - (yield* Clock.currentTimeMillis)
+          if (wait > 0) yield* slot.parkedWhile(Effect.sleep(wait))
+          const model = mending.model ?? task.model
+          if (mending.model !== undefined) yield* slot.switchTo(mending.model)
+          yield* slot.regained
+          if (compact === true) {
+            yield* client.compact(session, model).pipe(
+              Effect.catchTag(
+                ["HostRefused", "HostUnavailable", "MalformedAnswer"],
+                (error) => Effect.logWarning(`the session ${session} could not be shortened`, error)
+              ) // the next turn shows whether that was needed
+            )
+          }
+          if (mending.promptId === undefined) {
+            yield* apply(id, { type: "retrying", run, promptId: yield* ids.message })
+          }
+          const { mending: current } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          if (current?.promptId === undefined) {
+            return yield* Effect.interrupt // settled meanwhile
+          }
+          const { promptId } = current
+          yield* untilHostAnswers(Effect.andThen(
+            say(
+              { agent: task.agent, ...(model === undefined ? {} : { model }) },
+              session,
+              promptId,
+              current.instruction,
+              "retry"
+            ),
+            arrival(client, session, promptId)
+          ))
+          yield* apply(id, { type: "retried", run })
+        }
+      )
+
       /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
       const attend = Effect.fnUntraced(function*(
         id: TaskId,
@@ -304,20 +381,52 @@ export class TaskLife extends Context.Service<TaskLife, {
         watch: Watch,
         slot: Slot
       ): Effect.fn.Return<TaskEnd, SessionError> {
+        /** The error that the child is getting over: news of it may still come. */
+        let past: TurnError | undefined
         while (true) {
-          const { promptId, run } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          const { mending, promptId, run, tries } = task
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
-          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id, slot))
+          if (mending !== undefined) {
+            const isThere = yield* goOn(task, mending, session, slot).pipe(
+              Effect.as(true),
+              Effect.catchTag("SessionNotFound", () => Effect.succeed(false))
+            )
+            if (!isThere) return { state: "failed", reason: deletedReason }
+            continue
+          }
+          const outcome = yield* Effect.raceFirst(watch.outcome(promptId, past), stallWatch.silence(id, slot))
           switch (outcome.type) {
             case "gone":
-              return { state: "failed", reason: "Its session was deleted while it worked." }
-            case "failed":
-              return describeFailure(outcome.error)
-            case "retried":
-              return { state: "failed", reason: outcome.message }
+              return { state: "failed", reason: deletedReason }
+            case "failed": {
+              if (isAbort(outcome.error)) return { state: "cancelled", reason: "Cancelled: its session was aborted." }
+              const decision = yield* recovery.decide(outcome.error, tries)
+              if (decision.kind === "rate limit" && task.model !== undefined) {
+                yield* concurrency.throttle(task.model.provider)
+              }
+              if (!(yield* mend(task, decision))) return { state: "failed", reason: decision.says }
+              past = outcome.error
+              continue
+            }
+            case "retried": {
+              const error: TurnError = { name: "", message: outcome.words, retryable: true }
+              const decision = yield* recovery.decide(error, tries, { mayWait: false })
+              if (decision.action.type !== "switch") return { state: "failed", reason: outcome.message }
+              yield* quieten(session, promptId)
+              yield* mend(task, decision)
+              continue
+            }
             case "finished": {
               const next = yield* afterTurn(id, run, session, promptId, outcome.text)
-              if (next.type === "done") return { state: "completed", result: next.text }
+              if (next.type === "done") {
+                const decision = yield* recovery.judge(next.text, tries)
+                if (decision === undefined) return { state: "completed", result: next.text }
+                if (!(yield* mend(task, decision))) {
+                  return { state: "failed", reason: `${decision.says}\nIt began: ${next.text.slice(0, 200)}` }
+                }
+                continue
+              }
               if (next.type === "waits") yield* waitForOwnTasks(id, run, session, slot)
               if (next.type !== "goes on") yield* notices.flush(session).pipe(untilHostAnswers)
               continue
@@ -440,7 +549,4 @@ const interruptedInstruction =
 
 const words = (time: Duration.Duration): string => formatDuration(Duration.toMillis(time))
 
-const describeFailure = (error: TurnError): TaskEnd =>
-  isAbort(error)
-    ? { state: "cancelled", reason: "Cancelled: its session was aborted." }
-    : { state: "failed", reason: error.message || error.name }
+const deletedReason = "Its session was deleted while it worked."

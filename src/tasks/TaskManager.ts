@@ -4,7 +4,9 @@ import type { HostEvent, SessionId } from "../domain/Session.ts"
 import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError } from "../host/SessionClient.ts"
+import { classify } from "../recovery/ErrorTable.ts"
 import { Completion } from "./Completion.ts"
+import { Concurrency } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
 import { TaskLife } from "./TaskLife.ts"
@@ -38,6 +40,7 @@ export class TaskManager extends Context.Service<TaskManager, {
     Effect.gen(function*() {
       const client = yield* SessionClient
       const completion = yield* Completion
+      const concurrency = yield* Concurrency
       const life = yield* TaskLife
       const notices = yield* Notices
       const notifier = yield* Notifier
@@ -111,8 +114,13 @@ export class TaskManager extends Context.Service<TaskManager, {
           case "status":
           case "tool":
           case "activity": {
-            const retrying = event.type === "status" && event.status.type === "retry" ? event.status.message : undefined
-            yield* Effect.ignore(store.apply(id, { type: "seen", retrying }))
+            const retry = event.type === "status" && event.status.type === "retry" ? event.status : undefined
+            yield* Effect.ignore(store.apply(id, { type: "seen", retrying: retry?.message }))
+            const provider = task.value.model?.provider
+            if (retry === undefined || provider === undefined || isSettled(task.value)) return
+            if (classify({ name: "", message: retry.message }) === "rate limit") {
+              yield* concurrency.throttle(provider, retry.next)
+            }
           }
         }
       })

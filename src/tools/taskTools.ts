@@ -86,7 +86,10 @@ export const makeTaskTools = Effect.gen(function*() {
       if (shown.length === 0) return status === undefined ? "There are no tasks." : `There are no ${status} tasks.`
       const now = yield* Clock.currentTimeMillis
       const lines = yield* Effect.forEach(shown, (task) => line(task, now))
-      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines].join("\n")
+      const held = [...(yield* concurrency.throttled)].map(([provider, limit]) =>
+        `${provider} limits requests: ${limit} of its sessions may run at once for now.`
+      )
+      return [`${shown.length === 1 ? "1 task" : `${shown.length} tasks`}:`, ...lines, ...held].join("\n")
     })
   })
 
@@ -113,6 +116,7 @@ export const makeTaskTools = Effect.gen(function*() {
       task.description,
       ...(task.run > 1 ? [`run ${task.run}`] : []),
       ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying.message}`]),
+      ...(task.mending === undefined ? [] : [task.mending.says]),
       ...(task.asking === true ? ["waits for the user's answer"] : []),
       ...(task.stalled === undefined ? [] : [task.stalled]),
       `${totalTokens(task.usage)} tokens`,
