@@ -269,7 +269,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       const request = describeRequest({
         index: calls.length + 1,
         at: yield* Clock.currentTimeMillis,
-        model: simulatedModel.model,
+        model: (session.info.model ?? simulatedModel).model,
         tools: ["bash", "question", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
           isOffered(rules, name)
         ),

@@ -177,12 +177,19 @@ export const ownPrompt = <Kind extends "task" | "retry" | "nudge" | "notice" | "
   orchestrator: kind
 })
 
-/** Whether a message is a prompt that starts a run of a task. */
-export const startsRun = (message: Message): boolean =>
-  message.role === "user"
-  && message.parts.some((part) =>
-    part.type === "text" && part.metadata["orchestrator"] === ownPrompt("task").orchestrator
-  )
+/**
+ * The prompts of one kind in a session: "task" for those that start a run of a task, "retry" for those that tell it to go
+ * on after an error of its turn. After a summary the host shows the model its last prompt once more, mark and all: that
+ * is no other prompt.
+ */
+export const promptsOf = (kind: "task" | "retry", messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
+  messages.filter((message, place) => {
+    const before = messages[place - 1]
+    return message.role === "user" && !(before?.role === "assistant" && before.summary === true)
+      && message.parts.some((part) =>
+        part.type === "text" && part.metadata["orchestrator"] === ownPrompt(kind).orchestrator
+      )
+  })
 
 /** Whether the metadata of a text part carries that mark. */
 export const isOwnPrompt = (metadata: unknown): boolean =>

@@ -108,7 +108,7 @@ export const errorTable: ReadonlyArray<Row> = [
     words:
       /prompt is too long|input is too long|context[ _]length[ _]exceeded|maximum context length|exceeds? (?:the |its )?(?:available |model'?s )?context (?:window|size|length)|context window exceeds|input token count.*exceeds|maximum prompt length|maximum allowed input length|longer than the model'?s context|greater than the context length|context length of only \d|reduce the length of the messages|too large for model with/i,
     insteadOf: ["overload"],
-    remedies: ["compact"],
+    remedies: ["compact", "switch"],
     patience: 0,
     says: "The conversation is longer than the model can read.",
     advice: "split the work into smaller tasks, or set a model that reads more"

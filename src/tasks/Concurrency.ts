@@ -27,7 +27,10 @@ export interface Slot {
 }
 
 export class Concurrency extends Context.Service<Concurrency, {
-  /** Waits for a slot; it is given back, once, when the scope closes. Requests are granted in order where there is room. */
+  /**
+   * Waits for a slot; it is given back, once, when the scope closes. Requests are granted in order where there is room,
+   * and first to those that have parked theirs: the time limit of what has begun goes on.
+   */
   readonly slot: (request: SlotRequest) => Effect.Effect<Slot, never, Scope.Scope>
   /** The place in line, counted from 1; undefined when the task does not wait. */
   readonly position: (task: TaskId) => Effect.Effect<number | undefined>
@@ -46,7 +49,12 @@ export class Concurrency extends Context.Service<Concurrency, {
     Effect.gen(function*() {
       const { concurrency: limits } = yield* Config
       const used = new Map<string, number>()
-      const line: Array<{ readonly request: SlotRequest; readonly granted: Deferred.Deferred<void> }> = []
+      /** `again`: it has begun before, and comes before those that have not. */
+      const line: Array<{
+        readonly request: SlotRequest
+        readonly granted: Deferred.Deferred<void>
+        readonly again: boolean
+      }> = []
       /** What is left of a provider's limit, `most` being what ran when it was first reached. */
       const throttles = new Map<string, { limit: number; readonly most: number; halvedAt: number }>()
       const growth = yield* FiberMap.make<string>()
@@ -140,45 +148,47 @@ export class Concurrency extends Context.Service<Concurrency, {
               if (before === "held") release(counted)
             })
           /** Interrupted while it waits, it holds nothing. */
-          const take = Effect.uninterruptibleMask((restore) =>
-            Effect.suspend(() => {
-              if (state !== "free") return Effect.void
-              const wanted = request
-              if (fits(wanted)) {
-                count(wanted, 1)
-                counted = wanted
-                state = "held"
-                return Effect.void
-              }
-              const waiting = { request: wanted, granted: Deferred.makeUnsafe<void>() }
-              line.push(waiting)
-              return restore(Deferred.await(waiting.granted)).pipe(
-                Effect.onInterrupt(() =>
-                  Effect.sync(() => {
-                    const place = line.indexOf(waiting)
-                    if (place < 0) release(wanted)
-                    else line.splice(place, 1)
-                  })
-                ),
-                Effect.andThen(Effect.sync(() => {
-                  if (state === "free" && parked === 0) {
-                    counted = wanted
-                    state = "held"
-                  } else release(wanted)
-                }))
-              )
-            })
-          )
+          const take = (again: boolean) =>
+            Effect.uninterruptibleMask((restore) =>
+              Effect.suspend(() => {
+                if (state !== "free") return Effect.void
+                const wanted = request
+                if (fits(wanted)) {
+                  count(wanted, 1)
+                  counted = wanted
+                  state = "held"
+                  return Effect.void
+                }
+                const waiting = { request: wanted, granted: Deferred.makeUnsafe<void>(), again }
+                const place = line.findIndex((other) => again && !other.again)
+                line.splice(place < 0 ? line.length : place, 0, waiting)
+                return restore(Deferred.await(waiting.granted)).pipe(
+                  Effect.onInterrupt(() =>
+                    Effect.sync(() => {
+                      const place = line.indexOf(waiting)
+                      if (place < 0) release(wanted)
+                      else line.splice(place, 1)
+                    })
+                  ),
+                  Effect.andThen(Effect.sync(() => {
+                    if (state === "free" && parked === 0) {
+                      counted = wanted
+                      state = "held"
+                    } else release(wanted)
+                  }))
+                )
+              })
+            )
           const scope = yield* Effect.scope
           yield* Effect.addFinalizer(() => give("closed"))
-          yield* take
+          yield* take(false)
           /** Takes the slot again on behalf of the task: in its scope, whatever becomes of the one who waits for it. */
           let retaking: Fiber.Fiber<void> | undefined
           const retake = Effect.gen(function*() {
             const forgotten = Effect.sync(() => {
               retaking = undefined
             })
-            retaking ??= yield* Effect.forkIn(Effect.ensuring(take, forgotten), scope)
+            retaking ??= yield* Effect.forkIn(Effect.ensuring(take(true), forgotten), scope)
             return retaking
           })
           const regained: Effect.Effect<void> = Effect.suspend(() => {

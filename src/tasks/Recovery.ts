@@ -14,7 +14,7 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
+import { type MessageId, messageText, promptsOf, readTurn, type Session, SessionId } from "../domain/Session.ts"
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
@@ -144,7 +144,7 @@ export class Recovery extends Context.Service<Recovery, {
         if (session === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
           const messages = yield* client.messages(session, examinedMessages)
-          const prompts = messages.filter(startsRun).map(({ id }) => id)
+          const prompts = promptsOf("task", messages).map(({ id }) => id)
           const promptId = task.promptId ?? prompts[0]
           if (promptId === undefined) return "launch"
           yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand

@@ -155,15 +155,15 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A slot is given back",
     file: "tasks/Concurrency.ts",
-    find: `if (before === "held") release(request)`,
-    replace: `if (before === "held" && next === "free") release(request)`,
+    find: `if (before === "held") release(counted)`,
+    replace: `if (before === "held" && next === "free") release(counted)`,
     expects: /slots are held|did not end/
   },
   {
     promise: "A slot is given back once",
     file: "tasks/Concurrency.ts",
-    find: `if (before === "held") release(request)`,
-    replace: `if (before !== "closed") release(request)`,
+    find: `if (before === "held") release(counted)`,
+    replace: `if (before !== "closed") release(counted)`,
     expects: /slots are held|worked at once/
   },
   {
