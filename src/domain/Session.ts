@@ -184,11 +184,14 @@ export const ownPrompt = <Kind extends "task" | "retry" | "nudge" | "notice" | "
  */
 export const promptsOf = (kind: "task" | "retry", messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
   messages.filter((message, place) => {
-    const before = messages[place - 1]
-    return message.role === "user" && !(before?.role === "assistant" && before.summary === true)
+    const isOfKind = message.role === "user"
       && message.parts.some((part) =>
         part.type === "text" && part.metadata["orchestrator"] === ownPrompt(kind).orchestrator
       )
+    const before = messages[place - 1]
+    if (!isOfKind || before?.role !== "assistant" || before.summary !== true) return isOfKind
+    const last = messages.slice(0, place).findLast((other) => other.role === "user" && messageText(other) !== "")
+    return last !== undefined && messageText(last) !== messageText(message)
   })
 
 /** Whether the metadata of a text part carries that mark. */

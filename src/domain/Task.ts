@@ -220,7 +220,7 @@ export const further = (a: Task, b: Task): Task => {
     Number(task.told),
     task.run,
     task.tries?.spent ?? 0,
-    Number(task.mending === undefined),
+    task.mending === undefined ? 2 : Number(task.mending.promptId !== undefined),
     ["queued", "launching", "running"].indexOf(task.state),
     Number(task.notice !== undefined),
     Number(task.promptId !== undefined),

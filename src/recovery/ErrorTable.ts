@@ -257,7 +257,8 @@ const available = (remedy: Remedy, row: Row, tries: Tries, means: Means): Action
     case "wait": {
       const isOver = model !== undefined && row.remedies.includes("switch") && tries.waits >= row.patience
       if (isOver || means.mayWait === false) return undefined
-      const ms = means.retryAfter ?? backoff(tries.waits, means)
+      // The host has followed the provider's own delay already, and in vain: so it is the least.
+      const ms = Math.max(means.retryAfter ?? 0, backoff(tries.waits, means))
       return tries.waited + ms <= Duration.toMillis(means.budget.time) ? { type: "wait", ms } : undefined
     }
     case "compact":

@@ -6,6 +6,8 @@ import {
   MessageId,
   type MessagePart,
   messageText,
+  ownPrompt,
+  promptsOf,
   randomText,
   readTurn,
   type TurnError
@@ -26,6 +28,7 @@ const assistant = (n: number, more: Partial<Omit<Assistant, "role" | "id">> = {}
   ...more
 })
 
+const overflow: TurnError = { name: "ContextOverflowError", message: "prompt is too long" }
 const aborted: TurnError = { name: "MessageAbortedError", message: "aborted" }
 
 describe("readTurn", () => {
@@ -46,6 +49,13 @@ describe("readTurn", () => {
     assert.deepStrictEqual(readTurn([user(5), writing], id(5)), { state: "unfinished" })
     assert.deepStrictEqual(readTurn([user(5), assistant(6, { completed: false })], id(5)), { state: "unfinished" })
     assert.deepStrictEqual(readTurn([user(5), assistant(6, { finish: undefined })], id(5)), { state: "unfinished" })
+  })
+
+  it("is not finished by a summary of the host's, and fails with one that failed", () => {
+    const summary = assistant(6, { summary: true })
+    assert.deepStrictEqual(readTurn([user(5), summary], id(5)), { state: "unfinished" })
+    const failed = assistant(6, { summary: true, finish: undefined, error: overflow })
+    assert.deepStrictEqual(readTurn([user(5), failed], id(5)), { state: "failed", error: overflow })
   })
 
   it("is unfinished after a message that ended in tool calls", () => {
@@ -167,4 +177,23 @@ describe("makeMessageId", () => {
   it.prop("random text has the length asked for and only lower-case letters and digits", { random }, ({ random }) => {
     assert.match(randomText(20, () => random), /^[0-9a-z]{20}$/)
   }, seeded)
+})
+
+describe("promptsOf", () => {
+  const order = (n: number, kind: "task" | "retry" | "notice"): Message => ({
+    role: "user",
+    id: id(n),
+    parts: [{ type: "text", text: "work", metadata: ownPrompt(kind) }]
+  })
+
+  it("are those of one kind", () => {
+    const messages = [order(1, "task"), assistant(2), order(3, "notice"), assistant(4), order(5, "retry")]
+    assert.deepStrictEqual(promptsOf("task", messages), messages.slice(0, 1))
+    assert.deepStrictEqual(promptsOf("retry", messages), messages.slice(4))
+  })
+
+  it("are not what the host shows again after its summary", () => {
+    const messages = [order(1, "task"), assistant(2, { summary: true }), order(3, "task"), assistant(4)]
+    assert.deepStrictEqual(promptsOf("task", messages), messages.slice(0, 1))
+  })
 })

@@ -249,6 +249,10 @@ describe("what is done about it", () => {
     assert.deepStrictEqual(words(course("rate limit", { budget, retryAfter: 600_000 })).slice(0, 2), [600_000, 600_000])
   })
 
+  it("a provider that asks for less than that has been heard in vain, by the host", () => {
+    assert.deepStrictEqual(words(course("rate limit", { retryAfter: 15_000 })).slice(0, 3), [15_000, 20_000, 40_000])
+  })
+
   it("a provider that asks to wait for longer than may be waited is not waited for", () => {
     assert.deepStrictEqual(words(course("rate limit", { retryAfter: 3 * 3_600_000 })), ["give up"])
     assert.deepStrictEqual(words(course("rate limit", { retryAfter: 9 * 60_000 })), [540_000, 540_000, "give up"])
@@ -307,7 +311,7 @@ const budget = Schema.Struct({
 })
 const fault = Schema.Struct({
   kind,
-  retryAfter: Schema.Literals([undefined, 0, 100, 60_000, 3_600_000]),
+  retryAfter: Schema.optionalKey(Schema.Literals([0, 100, 60_000, 3_600_000])),
   mayWait: Schema.Boolean
 })
 
