@@ -332,9 +332,12 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
           if (last !== undefined) session.stored.push(yield* copyOf(last))
           return true
         }
-        // The real host reports the error and goes idle before the message shows it, and then goes idle again.
+        // The real host reports the error and goes idle before the message shows it, and then goes idle again. A prompt
+        // that comes in between is stored, and not begun.
+        session.status = undefined
         yield* publish({ type: "error", session: id, error })
         yield* publish({ type: "idle", session: id })
+        yield* Effect.sleep(100)
         finish(undefined, error)
         return false
       }

@@ -6,9 +6,17 @@ import { SessionClient } from "../host/SessionClient.ts"
 import { isDegenerate } from "./degenerate.ts"
 import { type Action, classify, decide, describe, instruction, type Kind, spend } from "./ErrorTable.ts"
 
+/** A host that has told of an error takes up to half a second to end the turn, when it has much to do. In ms. */
+const turnEnds = 2_000
+
 export interface Decision {
   readonly kind: Kind
   readonly action: Action
+  /**
+   * How long to wait before that, ms: what a wait asks for, and never less than a host needs to end the failed turn. A
+   * prompt that it is given sooner is stored, and may never be begun.
+   */
+  readonly wait: number
   /** What to record before the action is taken, and to give back when the next turn of the session fails. */
   readonly tries: Tries
   /** What people read of it: what went wrong, and what is done about it. */
@@ -75,6 +83,7 @@ export class TurnRecovery extends Context.Service<TurnRecovery, {
         return {
           kind,
           action,
+          wait: kind === "degenerate output" ? 0 : Math.max(turnEnds, action.type === "wait" ? action.ms : 0),
           tries: spend(tries, action),
           says: describe(kind, error, action, tries),
           instruction: instruction(kind)

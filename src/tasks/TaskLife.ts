@@ -320,20 +320,22 @@ export class TaskLife extends Context.Service<TaskLife, {
        * Records what is done about a failed turn: the run goes on, so it counts as a try and not as a run. Nothing, when
        * there is nothing that can be done.
        */
-      const mend = Effect.fnUntraced(function*({ id, run }: Task, { action, instruction, says, tries }: Decision) {
-        if (action.type === "give up" || action.type === "inspect") return false
-        const now = yield* Clock.currentTimeMillis
-        const mending: Mending = {
-          says,
-          until: now + (action.type === "wait" ? action.ms : 0),
-          instruction,
-          ...(action.type === "switch" ? { model: action.model } : {}),
-          ...(action.type === "compact" ? { compact: true } : {})
+      const mend = Effect.fnUntraced(
+        function*({ id, run }: Task, { action, instruction, says, tries, wait }: Decision) {
+          if (action.type === "give up" || action.type === "inspect") return false
+          const now = yield* Clock.currentTimeMillis
+          const mending: Mending = {
+            says,
+            until: now + wait,
+            instruction,
+            ...(action.type === "switch" ? { model: action.model } : {}),
+            ...(action.type === "compact" ? { compact: true } : {})
+          }
+          const { after } = yield* apply(id, { type: "mending", run, tries, mending })
+          yield* notifier.show(presets.mending(after, says))
+          return true
         }
-        const { after } = yield* apply(id, { type: "mending", run, tries, mending })
-        yield* notifier.show(presets.mending(after, says))
-        return true
-      })
+      )
 
       /** Tells the child to go on after a failed turn, when it is time; until then it holds no slot. */
       const goOn = Effect.fnUntraced(

@@ -253,3 +253,4 @@ const tellings = (messages: ReadonlyArray<Message>, task: Task): ReadonlyArray<s
 
 const isFinished = (message: Message): boolean =>
   message.role === "assistant" && message.completed && message.error === undefined && message.finish === "stop"
+  && message.summary !== true
