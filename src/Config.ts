@@ -37,10 +37,12 @@ const choice = <const Options extends ReadonlyArray<string>>(options: Options) =
   return Schema.Literals(options).annotate({ message })
 }
 
-const modelNames = Schema.Array(Schema.String).check(
-  Schema.makeFilter((names) => names.every((name) => /^[^/\s]+\/\S+$/.test(name)) || modelNamesMessage)
-)
 const modelNamesMessage = "a list of models, each written as \"provider/model\""
+const modelNames = Schema.Array(
+  Schema.String.annotate({ message: modelNamesMessage }).check(
+    Schema.isPattern(/^[^/\s]+\/\S+$/, { message: modelNamesMessage })
+  )
+).annotate({ message: modelNamesMessage })
 
 const limit = count(1, 1_000)
 const limits = Schema.Record(Schema.String, limit).annotate({ message: "an object of names and whole numbers" })
@@ -162,7 +164,10 @@ export const readConfig = (
     if (Result.isSuccess(decoded)) return { values: decoded.success, problems }
     const issues = SchemaIssue.makeFormatterStandardSchemaV1()(decoded.failure.issue).issues
     for (const issue of issues) {
-      const path = (issue.path ?? []).map((key) => String(typeof key === "object" ? key.key : key))
+      const keys = (issue.path ?? []).map((key) => typeof key === "object" ? key.key : key)
+      // A list holds as a whole, or not at all.
+      const place = keys.findIndex((key) => typeof key === "number")
+      const path = keys.slice(0, place < 0 ? keys.length : place).map(String)
       const problem = describeProblem(path, issue.message, source)
       if (!problems.includes(problem)) problems.push(problem) // a value may fail two checks of one field
       rest = path.length === 0 ? {} : without(rest, path)
