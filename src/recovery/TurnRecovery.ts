@@ -1,6 +1,6 @@
 /** Says what is to be done about a turn that failed, by the error table, the settings, and the models that the host has. */
 import { Context, Effect, Layer, Random, Schedule } from "effect"
-import { Config as ConfigService } from "../Config.ts"
+import { Config } from "../Config.ts"
 import { formatModel, type ModelRef, noTries, type Tries, type TurnError } from "../domain/Session.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { isDegenerate } from "./degenerate.ts"
@@ -42,7 +42,7 @@ export class TurnRecovery extends Context.Service<TurnRecovery, {
     TurnRecovery,
     Effect.gen(function*() {
       const client = yield* SessionClient
-      const config = yield* ConfigService
+      const config = yield* Config
       const known = yield* Effect.cachedWithTTL(
         Effect.retry(client.models, { times: 2, schedule: Schedule.exponential("200 millis") }).pipe(
           Effect.tap((models) => {

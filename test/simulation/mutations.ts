@@ -255,6 +255,36 @@ export const mutations: ReadonlyArray<Mutation> = [
     expects: /did not end/
   },
 
+  // ---- errors of turns --------------------------------------------------------------------------------------------
+  {
+    promise: "A task goes on after errors only so often",
+    file: "recovery/ErrorTable.ts",
+    find: `tries.spent >= means.budget.count ? [] : row.remedies`,
+    replace: `row.remedies`,
+    expects: /times to go on|is timed_out/
+  },
+  {
+    promise: "What was tried about an error is remembered",
+    file: "domain/Task.ts",
+    find: `{ ...quiet(task), tries: event.tries, mending`,
+    replace: `{ ...quiet(task), mending`,
+    expects: /times to go on|is timed_out|did not end/
+  },
+  {
+    promise: "What the host shows again after its summary is no other run",
+    file: "domain/Session.ts",
+    find: `if (!isOfKind || before?.role !== "assistant" || before.summary !== true) return isOfKind`,
+    replace: `if (isOfKind || before === undefined) return isOfKind`,
+    expects: /was run \d times|run again although/
+  },
+  {
+    promise: "A retry is sent under the id that was recorded",
+    file: "tasks/TaskLife.ts",
+    find: `const { promptId } = current`,
+    replace: `const promptId = yield* ids.message`,
+    expects: /times to go on|run again although/
+  },
+
   // ---- nothing is left behind -------------------------------------------------------------------------------------
   {
     promise: "A child is stopped before its slot is given back",
