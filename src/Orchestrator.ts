@@ -13,6 +13,7 @@ import { Lease } from "./tasks/Lease.ts"
 import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
 import { Recovery } from "./tasks/Recovery.ts"
+import { Retries } from "./tasks/Retries.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
 import { TaskCleaner } from "./tasks/TaskCleaner.ts"
@@ -44,7 +45,9 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
-      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer, TurnRecovery.layer)),
+      Layer.provideMerge(
+        Layer.mergeAll(Notices.layer, Orders.layer, Retries.layer, StallWatch.layer, TurnRecovery.layer)
+      ),
       Layer.provideMerge(state)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(

@@ -1,18 +1,5 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
-import {
-  Clock,
-  Context,
-  Deferred,
-  Duration,
-  Effect,
-  Fiber,
-  FiberMap,
-  FiberSet,
-  Layer,
-  Option,
-  Schedule,
-  Schema
-} from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
 import { Config } from "../Config.ts"
 import {
   isAbort,
@@ -28,7 +15,6 @@ import {
   goingOn,
   isOpen,
   isSettled,
-  type Mending,
   type Task,
   type TaskEnd,
   type TaskEvent,
@@ -37,11 +23,12 @@ import {
 import { Notifier, presets } from "../host/Notifier.ts"
 import { arrival, HostUnavailable, SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
-import { type Decision, TurnRecovery } from "../recovery/TurnRecovery.ts"
+import { TurnRecovery } from "../recovery/TurnRecovery.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import type { Accepted } from "./Orders.ts"
+import { Retries } from "./Retries.ts"
 import { StallWatch } from "./StallWatch.ts"
 import { TaskJournal } from "./TaskJournal.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -81,6 +68,7 @@ export class TaskLife extends Context.Service<TaskLife, {
       const notices = yield* Notices
       const notifier = yield* Notifier
       const recovery = yield* TurnRecovery
+      const retries = yield* Retries
       const stallWatch = yield* StallWatch
       const store = yield* TaskStore
       /** Stops of children; they outlive `lives`, whose ends use them. */
@@ -297,13 +285,10 @@ export class TaskLife extends Context.Service<TaskLife, {
         yield* apply(task.id, { type: "prompted", run: task.run })
       })
 
-      const say = (
-        { agent, model }: Pick<Task, "agent" | "model">,
-        session: SessionId,
-        id: MessageId,
-        text: string,
-        kind: "task" | "retry" = "task"
-      ) => untilHostAnswers(client.prompt({ session, id, text, agent, model, metadata: ownPrompt(kind) }))
+      const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
+        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
+          untilHostAnswers
+        )
 
       const nextRun = Effect.fnUntraced(function*(id: TaskId, session: SessionId, text: string) {
         const promptId = yield* ids.message
@@ -315,66 +300,6 @@ export class TaskLife extends Context.Service<TaskLife, {
           Effect.andThen(say(after, session, promptId, text), arrival(client, session, promptId))
         )
       })
-
-      /**
-       * Records what is done about a failed turn: the run goes on, so it counts as a try and not as a run. Nothing, when
-       * there is nothing that can be done.
-       */
-      const mend = Effect.fnUntraced(
-        function*({ id, run }: Task, { action, instruction, says, tries, wait }: Decision) {
-          if (action.type === "give up" || action.type === "inspect") return false
-          const now = yield* Clock.currentTimeMillis
-          const mending: Mending = {
-            says,
-            until: now + wait,
-            instruction,
-            ...(action.type === "switch" ? { model: action.model } : {}),
-            ...(action.type === "compact" ? { compact: true } : {})
-          }
-          const { after } = yield* apply(id, { type: "mending", run, tries, mending })
-          yield* notifier.show(presets.mending(after, says))
-          return true
-        }
-      )
-
-      /** Tells the child to go on after a failed turn, when it is time; until then it holds no slot. */
-      const goOn = Effect.fnUntraced(
-        function*(task: Task, { compact, ...mending }: Mending, session: SessionId, slot: Slot) {
-          const { id, run } = task
-          const wait = mending.until - (yield* Clock.currentTimeMillis)
-          if (wait > 0) yield* slot.parkedWhile(Effect.sleep(wait))
-          const model = mending.model ?? task.model
-          if (mending.model !== undefined) yield* slot.switchTo(mending.model)
-          yield* slot.regained
-          if (compact === true) {
-            yield* client.compact(session, model).pipe(
-              Effect.catchTag(
-                ["HostRefused", "HostUnavailable", "MalformedAnswer"],
-                (error) => Effect.logWarning(`the session ${session} could not be shortened`, error)
-              ) // the next turn shows whether that was needed
-            )
-          }
-          if (mending.promptId === undefined) {
-            yield* apply(id, { type: "retrying", run, promptId: yield* ids.message })
-          }
-          const { mending: current } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
-          if (current?.promptId === undefined) {
-            return yield* Effect.interrupt // settled meanwhile
-          }
-          const { promptId } = current
-          yield* untilHostAnswers(Effect.andThen(
-            say(
-              { agent: task.agent, ...(model === undefined ? {} : { model }) },
-              session,
-              promptId,
-              current.instruction,
-              "retry"
-            ),
-            arrival(client, session, promptId)
-          ))
-          yield* apply(id, { type: "retried", run })
-        }
-      )
 
       /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
       const attend = Effect.fnUntraced(function*(
@@ -390,7 +315,7 @@ export class TaskLife extends Context.Service<TaskLife, {
           const { mending, promptId, run, tries } = task
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
           if (mending !== undefined) {
-            const isThere = yield* goOn(task, mending, session, slot).pipe(
+            const isThere = yield* retries.goOn(task, mending, session, slot).pipe(
               Effect.as(true),
               Effect.catchTag("SessionNotFound", () => Effect.succeed(false))
             )
@@ -407,7 +332,7 @@ export class TaskLife extends Context.Service<TaskLife, {
               if (decision.kind === "rate limit" && task.model !== undefined) {
                 yield* concurrency.throttle(task.model.provider)
               }
-              if (!(yield* mend(task, decision))) return { state: "failed", reason: decision.says }
+              if (!(yield* retries.mend(task, decision))) return { state: "failed", reason: decision.says }
               past = outcome.error
               continue
             }
@@ -416,7 +341,7 @@ export class TaskLife extends Context.Service<TaskLife, {
               const decision = yield* recovery.decide(error, tries, { mayWait: false })
               if (decision.action.type !== "switch") return { state: "failed", reason: outcome.message }
               yield* quieten(session, promptId)
-              yield* mend(task, decision)
+              yield* retries.mend(task, decision)
               continue
             }
             case "finished": {
@@ -424,7 +349,7 @@ export class TaskLife extends Context.Service<TaskLife, {
               if (next.type === "done") {
                 const decision = yield* recovery.judge(next.text, tries)
                 if (decision === undefined) return { state: "completed", result: next.text }
-                if (!(yield* mend(task, decision))) {
+                if (!(yield* retries.mend(task, decision))) {
                   return { state: "failed", reason: `${decision.says}\nIt began: ${next.text.slice(0, 200)}` }
                 }
                 continue

@@ -279,9 +279,9 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     promise: "A retry is sent under the id that was recorded",
-    file: "tasks/TaskLife.ts",
-    find: `const { promptId } = current`,
-    replace: `const promptId = yield* ids.message`,
+    file: "tasks/Retries.ts",
+    find: `const { instruction: text, promptId: id } = current`,
+    replace: `const [text, id] = [current.instruction, yield* ids.message]`,
     expects: /times to go on|run again although/
   },
 
