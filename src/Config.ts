@@ -43,6 +43,13 @@ const choice = <const Options extends ReadonlyArray<string>>(options: Options) =
   return Schema.Literals(options).annotate({ message })
 }
 
+const modelNamesMessage = "a list of models, each written as \"provider/model\""
+const modelNames = Schema.Array(
+  Schema.String.annotate({ message: modelNamesMessage }).check(
+    Schema.isPattern(/^[^/\s]+\/\S+$/, { message: modelNamesMessage })
+  )
+).annotate({ message: modelNamesMessage })
+
 const limit = count(1, 1_000)
 const limits = Schema.Record(Schema.String, limit).annotate({ message: "an object of names and whole numbers" })
 const group = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
@@ -55,7 +62,12 @@ export const ConfigSchema = group({
       agent: field(limit, 10, "Child sessions that run at once for each agent that `agents` does not name."),
       agents: field(limits, {}, "Limits by agent, for example {\"Builder\": 4}."),
       models: field(limits, {}, "Limits by model, for example {\"anthropic/claude-sonnet-4-5\": 5}."),
-      providers: field(limits, {}, "Limits by provider, for example {\"anthropic\": 8}.")
+      providers: field(limits, {}, "Limits by provider, for example {\"anthropic\": 8}."),
+      growEvery: field(
+        Time,
+        "15 seconds",
+        "When a provider limits requests, half as many sessions of it run at once, and one more each time it was quiet for this long."
+      )
     }),
     {},
     "How much runs at once. A task needs room in every limit that applies to it."
@@ -74,6 +86,29 @@ export const ConfigSchema = group({
     "How long a child may show no sign of life before it is looked at; after twice that it is nudged, after three times aborted and resumed."
   ),
   retryLimit: field(Time, "30 minutes", "How long the host may retry a provider's error before the task fails."),
+  retries: field(
+    group({
+      count: field(
+        count(0, 100),
+        5,
+        "How often a task goes on after an error of its provider, once the host has given up on that; on other models included."
+      ),
+      time: field(Time, "20 minutes", "The longest a task waits for that, all together."),
+      backoff: field(
+        Time,
+        "10 seconds",
+        "The first wait where the provider names none; each further one is twice as long."
+      ),
+      longest: field(Time, "5 minutes", "The longest of these waits.")
+    }),
+    {},
+    "What is done about errors of providers. A task that waits holds no slot."
+  ),
+  fallbackModels: field(
+    modelNames,
+    [],
+    "Models, each written as \"provider/model\", that a task goes on with, one after the other, when its own is limited, overloaded, out of reach or refuses its key."
+  ),
   maxRuns: field(count(1, 10), 2, "Attempts at one task, the first included."),
   maxDepth: field(count(1, 10), 3, "How deep tasks may delegate in turn; 1 means that only the root session may."),
   noticeMaxWait: field(Time, "60 seconds", "How long an ended task may wait for the others before its parent is told."),
@@ -167,7 +202,10 @@ export const readConfig = (
     if (Result.isSuccess(decoded)) return { values: decoded.success, problems }
     const issues = SchemaIssue.makeFormatterStandardSchemaV1()(decoded.failure.issue).issues
     for (const issue of issues) {
-      const path = (issue.path ?? []).map((key) => String(typeof key === "object" ? key.key : key))
+      const keys = (issue.path ?? []).map((key) => typeof key === "object" ? key.key : key)
+      // A list holds as a whole, or not at all.
+      const place = keys.findIndex((key) => typeof key === "number")
+      const path = keys.slice(0, place < 0 ? keys.length : place).map(String)
       const problem = describeProblem(path, issue.message, source)
       if (!problems.includes(problem)) problems.push(problem) // a value may fail two checks of one field
       rest = path.length === 0 ? {} : without(rest, path)

@@ -14,6 +14,7 @@ import { SmartContext } from "./mission/SmartContext.ts"
 import { TaskDecomposer } from "./mission/TaskDecomposer.ts"
 import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { UserCommands } from "./mission/UserCommands.ts"
+import { TurnRecovery } from "./recovery/TurnRecovery.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -21,6 +22,7 @@ import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
 import { Plans } from "./tasks/Plans.ts"
 import { Recovery } from "./tasks/Recovery.ts"
+import { Retries } from "./tasks/Retries.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
 import { TaskCleaner } from "./tasks/TaskCleaner.ts"
@@ -78,7 +80,9 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
-      Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
+      Layer.provideMerge(
+        Layer.mergeAll(Notices.layer, Orders.layer, Retries.layer, StallWatch.layer, TurnRecovery.layer)
+      ),
       Layer.provideMerge(knowledge)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(

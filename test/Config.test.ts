@@ -33,6 +33,28 @@ describe("the defaults", () => {
   })
 })
 
+describe("fallback models", () => {
+  const message = "a list of models, each written as \"provider/model\""
+
+  it("are a list of names with their providers, in order", () => {
+    const names = ["anthropic/claude-sonnet-4-5", "openrouter/meta/llama-3"]
+    assert.deepStrictEqual(read({ fallbackModels: names }), {
+      values: { ...defaults, fallbackModels: names },
+      problems: []
+    })
+    assert.deepStrictEqual(defaults.fallbackModels, [])
+  })
+
+  it.each([["sonnet"], [["sonnet"]], [["anthropic/sonnet", 3]], [["anthropic/"]], [["a b/c"]], [{ a: 1 }]])(
+    "are refused as %j",
+    (input) => {
+      const { problems, values } = read({ fallbackModels: input })
+      assert.deepStrictEqual(values, defaults)
+      assert.deepStrictEqual(problems, [`orchestrator.jsonc: fallbackModels must be ${message}; the default is used.`])
+    }
+  )
+})
+
 describe("a duration", () => {
   it.each([
     ["a number of milliseconds", 250, 250],

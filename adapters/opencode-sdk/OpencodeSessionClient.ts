@@ -16,6 +16,9 @@ import * as Wire from "./wire.ts"
 /** The host's routes answer within milliseconds; one that takes this long is not going to. */
 const answerTimeout = "30 seconds"
 
+/** A summary is written by a model, and of a long conversation. */
+const summaryTimeout = "10 minutes"
+
 interface Answer {
   readonly data?: unknown
   readonly error?: unknown
@@ -27,14 +30,15 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
   const ask = Effect.fnUntraced(function*<T, E>(
     operation: string,
     schema: Schema.Codec<T, E>,
-    request: (options: { readonly signal: AbortSignal }) => Promise<Answer>
+    request: (options: { readonly signal: AbortSignal }) => Promise<Answer>,
+    timeout: typeof answerTimeout | typeof summaryTimeout = answerTimeout
   ): Effect.fn.Return<T, HostError> {
     const answer = yield* Effect.tryPromise({
       try: (signal) => request({ signal }),
       catch: (cause) => new HostUnavailable({ operation, detail: detail(cause) })
     }).pipe(Effect.timeoutOrElse({
-      duration: answerTimeout,
-      orElse: () => Effect.fail(new HostUnavailable({ operation, detail: `no answer within ${answerTimeout}` }))
+      duration: timeout,
+      orElse: () => Effect.fail(new HostUnavailable({ operation, detail: `no answer within ${timeout}` }))
     }))
     const status = answer.response?.status
     if (status === undefined) return yield* new HostUnavailable({ operation, detail: detail(answer.error) })
@@ -67,11 +71,16 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
       Schema.Array(Wire.WireMessage),
       (options) => client.session.messages({ sessionID: session, limit: asked }, options)
     ).pipe(Effect.flatMap((all) => {
-      const spoken = all.filter((message) => !Wire.isOfCompaction(message))
+      const spoken = Wire.toMessages(all)
       return spoken.length >= limit || all.length < asked
-        ? Effect.succeed(spoken.slice(-limit).map(Wire.toMessage))
+        ? Effect.succeed(spoken.slice(-limit))
         : newestSpoken(session, limit, asked * 2)
     }))
+  const get = (session: SessionId) =>
+    ask("read a session", Wire.WireSession, (options) => client.session.get({ sessionID: session }, options)).pipe(
+      Effect.map(Wire.toSession),
+      orNotFound(session)
+    )
 
   return {
     create: ({ agent, metadata, parent, permission, title }) =>
@@ -83,11 +92,7 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
           ...(permission === undefined ? {} : { permission: [...permission] }),
           ...(metadata === undefined ? {} : { metadata: { ...metadata } })
         }, options)).pipe(Effect.map(Wire.toSession)),
-    get: (session) =>
-      ask("read a session", Wire.WireSession, (options) => client.session.get({ sessionID: session }, options)).pipe(
-        Effect.map(Wire.toSession),
-        orNotFound(session)
-      ),
+    get,
     children: (session) =>
       ask(
         "list child sessions",
@@ -123,6 +128,14 @@ export const make = (client: OpencodeClient, events: Stream.Stream<HostEvent>): 
         Schema.Array(HostTodo),
         (options) => client.session.todo({ sessionID: session }, options)
       ).pipe(orNotFound(session)),
+    compact: Effect.fnUntraced(function*(session, model) {
+      const by = model ?? (yield* get(session)).model
+      yield* ask("shorten a conversation", Schema.Unknown, (options) =>
+        client.session.summarize({
+          sessionID: session,
+          ...(by === undefined ? {} : { providerID: by.provider, modelID: by.model })
+        }, options), summaryTimeout).pipe(orNotFound(session))
+    }),
     hasMessage: (session, message) =>
       ask(
         "look for a message",

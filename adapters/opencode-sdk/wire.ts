@@ -6,6 +6,7 @@ import {
   type Message,
   MessageId,
   type MessagePart,
+  messageText,
   Rule,
   type Session,
   SessionId,
@@ -64,15 +65,31 @@ const WireError = Schema.Struct({
   name: Schema.String,
   data: maybe(Schema.Struct({
     message: maybe(Schema.String),
-    statusCode: maybe(Schema.Finite)
+    statusCode: maybe(Schema.Finite),
+    isRetryable: maybe(Schema.Boolean),
+    responseHeaders: maybe(Metadata)
   }))
 })
 
-const toError = (wire: typeof WireError.Type): TurnError => ({
-  name: wire.name,
-  message: wire.data?.message ?? "",
-  ...(wire.data?.statusCode == null ? {} : { status: wire.data.statusCode })
-})
+const toError = ({ data, name }: typeof WireError.Type): TurnError => {
+  const retryAfter = toDelay(data?.responseHeaders ?? {}, Date.now())
+  return {
+    name,
+    message: data?.message ?? "",
+    ...(data?.statusCode == null ? {} : { status: data.statusCode }),
+    ...(data?.isRetryable == null ? {} : { retryable: data.isRetryable }),
+    ...(retryAfter === undefined ? {} : { retryAfter })
+  }
+}
+
+/** How long a provider asks to wait, ms: in milliseconds, in seconds, or until a date. The host's headers are lower case. */
+export const toDelay = (headers: Readonly<Record<string, unknown>>, now: number): number | undefined => {
+  const value = (name: string) => (typeof headers[name] === "string" ? headers[name].trim() : "")
+  const ms = Number(value("retry-after-ms") || NaN)
+  const seconds = Number(value("retry-after") || NaN)
+  const delay = [ms, seconds * 1_000, Date.parse(value("retry-after")) - now].find(Number.isFinite)
+  return delay === undefined ? undefined : Math.max(0, Math.ceil(delay))
+}
 
 const WirePart = Schema.Union([
   Schema.Struct({
@@ -116,14 +133,29 @@ export const WireMessage = Schema.Struct({
   parts: Schema.Array(WirePart)
 })
 
+type WireMessage = typeof WireMessage.Type
+
 /**
  * What the host says itself when it makes a conversation shorter: the order for a summary, and the summary. It answers
  * no prompt, and whatever was under way goes on after it. A summary that failed is the end of the turn, and counts.
  */
-export const isOfCompaction = ({ info, parts }: typeof WireMessage.Type): boolean =>
+const isOfCompaction = ({ info, parts }: WireMessage): boolean =>
   info.role === "user" ? parts.some(({ type }) => type === "compaction") : info.summary === true && info.error == null
 
-export const toMessage = ({ info, parts }: typeof WireMessage.Type): Message =>
+/** Messages as they were said, without those of compactions. After one the host may show the last prompt once more. */
+export const toMessages = (all: ReadonlyArray<WireMessage>): ReadonlyArray<Message> =>
+  all.flatMap((message, place) => {
+    if (isOfCompaction(message)) return []
+    const before = all[place - 1]
+    if (message.info.role !== "user" || before === undefined || !isOfCompaction(before)) return toMessage(message)
+    const last = all.slice(0, place).findLast((other) => other.info.role === "user" && !isOfCompaction(other))
+    const isShownAgain = last !== undefined && textOf(last) !== "" && textOf(last) === textOf(message)
+    return { ...toMessage(message), ...(isShownAgain ? { repeated: true as const } : {}) }
+  })
+
+const textOf = (message: WireMessage): string => messageText(toMessage(message))
+
+const toMessage = ({ info, parts }: WireMessage): Message =>
   info.role === "user"
     ? { role: "user", id: info.id, parts: parts.map(toPart) }
     : {

@@ -137,6 +137,7 @@ const gateClient = ({ effect, guard, isCrashed }: CrashGate, client: SessionClie
     prompt: (prompt) => effect(`prompt ${prompt.session}`, client.prompt(prompt)),
     messages: (session, limit) => guard(client.messages(session, limit)),
     todos: (session) => guard(client.todos(session)),
+    compact: (session, model) => effect(`compact ${session}`, client.compact(session, model)),
     hasMessage: (session, message) => guard(client.hasMessage(session, message)),
     statuses: guard(client.statuses),
     abort: (session) => effect(`abort ${session}`, client.abort(session)),

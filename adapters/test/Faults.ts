@@ -11,6 +11,7 @@ export type Operation =
   | "prompt"
   | "messages"
   | "todos"
+  | "compact"
   | "hasMessage"
   | "statuses"
   | "abort"

@@ -312,6 +312,14 @@ const simulate = Effect.fnUntraced(function*(options: SimulatedHostOptions) {
           )
         ),
       todos: (session) => through("todos", Effect.map(find(session), ({ todos }) => todos)),
+      compact: (id) =>
+        through(
+          "compact",
+          Effect.flatMap(
+            find(id),
+            (session) => Effect.andThen(turns.compact(session), publish(process, { type: "idle", session: id }))
+          )
+        ),
       hasMessage: (session, id) =>
         through(
           "hasMessage",

@@ -20,6 +20,7 @@ import {
 } from "../../src/domain/Session.ts"
 import { HostTodo } from "../../src/domain/Todo.ts"
 import type { Caller } from "../../src/tools/Tool.ts"
+import { toDelay } from "../opencode-sdk/wire.ts"
 import {
   type ConversationMessage,
   defaultUsage,
@@ -78,6 +79,8 @@ export interface HostSession<Process> {
 
 interface Turn {
   fiber: Fiber.Fiber<void> | undefined
+  /** The conversation has been shortened in it, which the host does once. */
+  compacted: boolean
 }
 
 /** Tools that a program serves, for as long as it does. */
@@ -88,11 +91,26 @@ interface Offer {
 
 export const simulatedModel: ModelRef = { provider: "scripted", model: "model" }
 
-const apiError = (status: number, message: string): TurnError => ({ name: "APIError", message, status })
+type Failure = Extract<ModelReply, { readonly status: number }>
+
+const toError = ({ headers, message, status }: Failure): TurnError => {
+  if (isOverflow({ message, status })) return { name: "ContextOverflowError", message }
+  const retryAfter = toDelay(headers ?? {}, 0)
+  return {
+    name: "APIError",
+    message,
+    status,
+    retryable: isRetried(status),
+    ...(retryAfter === undefined ? {} : { retryAfter })
+  }
+}
 const aborted: TurnError = { name: "MessageAbortedError", message: "The operation was aborted." }
 
-/** Provider errors that the host itself retries. */
+/** Provider errors that the host itself retries, so often, before it gives the turn up. */
 const isRetried = (status: number) => status === 429 || status >= 500
+const hostRetries = 5
+
+const isOverflow = ({ message, status }: Failure) => status === 413 || (status === 400 && /too long/i.test(message))
 
 /** `Process` is what the host takes for one of its processes; here they are only told apart. */
 export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
@@ -216,7 +234,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     { role: "system", text: team.find((agent) => agent.name === agentOf(session))?.prompt ?? "", toolCalls: [] },
     ...sinceCompaction(session.stored).flatMap(({ message, text, tools }): ReadonlyArray<ConversationMessage> =>
       // A turn that was cut off is shown with what its calls had answered by then; one that has just begun is empty.
-      message.role === "assistant" && text === "" && tools.length === 0 ? [] : [
+      text === "" && tools.length === 0 ? [] : [
         { role: message.role, text, toolCalls: tools.map(({ name }) => name) },
         ...tools.map(({ result, status }): ConversationMessage => ({
           role: "tool",
@@ -238,7 +256,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       const request = describeRequest({
         index: calls.length + 1,
         at: yield* Clock.currentTimeMillis,
-        model: simulatedModel.model,
+        model: (session.info.model ?? simulatedModel).model,
         tools: ["bash", "question", "todowrite", ...Object.keys(offerTo(session)?.tools ?? {})].filter((name) =>
           isOffered(rules, name)
         ),
@@ -257,8 +275,8 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
           })
         )
       )
-      if (!("status" in reply) || !isRetried(reply.status)) return reply
-      const wait = Number(reply.headers?.["retry-after"] ?? 2 ** attempt) * 1_000
+      if (!("status" in reply) || !isRetried(reply.status) || attempt > hostRetries) return reply
+      const wait = toDelay(reply.headers ?? {}, 0) ?? Math.min(30_000, 2 ** attempt * 1_000)
       const next = (yield* Clock.currentTimeMillis) + wait
       session.status = { type: "retry", attempt, message: reply.message, next }
       yield* publish({ type: "status", session: session.info.id, status: session.status })
@@ -267,21 +285,27 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     }
   })
 
-  /** Has the model sum up the conversation, which then begins with that, and is told to go on. */
-  const compact = Effect.fnUntraced(function*(session: HostSession<Process>) {
-    const push = Effect.fnUntraced(function*(role: "user" | "assistant", text: string, compaction: boolean) {
-      const id = yield* nextMessageId
-      const parts = [{ type: "text" as const, text, metadata: {} }]
-      session.stored.push({
-        message: role === "user"
-          ? { role, id, parts }
-          : { role, id, completed: true, finish: "stop", error: undefined, parts },
-        text,
-        tools: [],
-        agent: role === "user" ? agentOf(session) : undefined,
-        ...(compaction ? { compaction } : {})
-      })
+  const sayAsHost = Effect.fnUntraced(function*(
+    session: HostSession<Process>,
+    role: "user" | "assistant",
+    text: string,
+    more: Partial<StoredMessage> = {}
+  ) {
+    const id = yield* nextMessageId
+    const parts = [{ type: "text" as const, text, metadata: {} }]
+    session.stored.push({
+      message: role === "user"
+        ? { role, id, parts }
+        : { role, id, completed: true, finish: "stop", error: undefined, parts },
+      text,
+      tools: [],
+      agent: role === "user" ? agentOf(session) : undefined,
+      ...more
     })
+  })
+
+  /** Has the model sum up the conversation, which then begins with that. */
+  const compact = Effect.fnUntraced(function*(session: HostSession<Process>) {
     const reply = yield* callModel(session, (session) => [
       { role: "system", text: "You are a context summarization agent.", toolCalls: [] },
       {
@@ -290,9 +314,20 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
         toolCalls: []
       }
     ])
-    yield* push("user", "What did we do so far?", true)
-    yield* push("assistant", "text" in reply ? reply.text ?? "" : "", true)
-    yield* push("user", "Continue if you have next steps, or stop and ask for clarification.", false)
+    yield* sayAsHost(session, "user", "What did we do so far?", { compaction: true })
+    yield* sayAsHost(session, "assistant", "text" in reply ? reply.text ?? "" : "", { compaction: true })
+  })
+
+  /** After a request that was too long: the prompt before is shown once more, unless it was all there is. */
+  const shorten = Effect.fnUntraced(function*(session: HostSession<Process>) {
+    const spoken = session.stored.filter(({ compaction }) => compaction !== true)
+    const last = spoken.findLast(({ message }) => message.role === "user")
+    yield* compact(session)
+    if (last === undefined || last === spoken[0] || last.message.role !== "user") {
+      return yield* sayAsHost(session, "user", "The previous request was too large. Continue with what is left of it.")
+    }
+    const id = yield* nextMessageId
+    session.stored.push({ ...last, message: { ...last.message, id, repeated: true } })
   })
 
   /** One step: a model call and the tools it asks for. Tells whether the turn goes on. */
@@ -319,16 +354,21 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
         yield* publish({ type: "error", session: id, error })
         return false
       }
-      if ("status" in reply && reply.message.includes("context_length_exceeded")) {
-        finish(undefined)
-        yield* compact(session)
-        return true
-      }
       if ("status" in reply) {
-        const error = apiError(reply.status, reply.message)
-        // The real host reports the error and goes idle before the message shows it, and then goes idle again.
-        yield* publish({ type: "error", session: id, error })
+        const error = toError(reply)
+        if (isOverflow(reply) && !turn.compacted) {
+          turn.compacted = true
+          finish(undefined)
+          yield* shorten(session)
+          return true
+        }
+        // The real host reports the error and goes idle before the message shows it, and then goes idle again. A prompt
+        // that comes in between is stored, and not begun.
+        session.status = undefined
+        // Of an overflow it tells already when it makes the conversation shorter: the port does not tell of that.
+        if (error.name !== "ContextOverflowError") yield* publish({ type: "error", session: id, error })
         yield* publish({ type: "idle", session: id })
+        yield* Effect.sleep(100)
         finish(undefined, error)
         return false
       }
@@ -349,7 +389,10 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       })
       finish(toolCalls.length > 0 ? "tool-calls" : "stop")
       yield* publish({ type: "usage", session: id, usage: session.info.usage })
-      if ((reply.usage?.input ?? 0) > contextLimit) yield* compact(session)
+      if ((reply.usage?.input ?? 0) > contextLimit) {
+        yield* compact(session)
+        yield* sayAsHost(session, "user", "Continue if you have next steps, or stop and ask for clarification.")
+      }
       const newer = session.stored.some((stored) => stored.message.role === "user" && stored.message.id > message)
       return toolCalls.length > 0 || newer
     }).pipe(Effect.onInterrupt(() => Effect.sync(() => finish(undefined, aborted))))
@@ -376,10 +419,11 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     start: Effect.fnUntraced(function*(session: HostSession<Process>, process: Process) {
       if (session.turn !== undefined) return
       session.process = process
-      const turn: Turn = { fiber: undefined }
+      const turn: Turn = { fiber: undefined, compacted: false }
       session.turn = turn
       turn.fiber = yield* FiberSet.run(turns, runTurn(session, turn))
     }),
+    compact,
     /** Ends the session's turn, if it is this process's, and waits until its end shows. */
     abort: (session: HostSession<Process> | undefined, process: Process) => {
       const fiber = session?.process === process ? session.turn?.fiber : undefined

@@ -59,7 +59,29 @@ export interface TurnError {
   readonly name: string
   readonly message: string
   readonly status?: number
+  /** Whether the host takes it for one that passes. */
+  readonly retryable?: boolean
+  /** How long the provider asks to wait, ms. */
+  readonly retryAfter?: number
 }
+
+/** What was done already to get a session over the errors of its turns. */
+export const Tries = Schema.Struct({
+  /** How often it was told to go on. */
+  spent: Schema.Int,
+  /** How long it has waited for that, all together, ms. */
+  waited: Schema.Int,
+  /** How often it has waited since it has its present model. */
+  waits: Schema.Int,
+  /** How many of the fallback models it has gone through. */
+  models: Schema.Int,
+  compacted: Schema.optionalKey(Schema.Literal(true)),
+  /** It was told to answer again. */
+  asked: Schema.optionalKey(Schema.Literal(true))
+})
+export type Tries = typeof Tries.Type
+
+export const noTries: Tries = { spent: 0, waited: 0, waits: 0, models: 0 }
 
 export const isAbort = (error: TurnError): boolean => error.name === "MessageAbortedError"
 
@@ -76,7 +98,13 @@ export type MessagePart =
   | { readonly type: "other" }
 
 export type Message =
-  | { readonly role: "user"; readonly id: MessageId; readonly parts: ReadonlyArray<MessagePart> }
+  | {
+    readonly role: "user"
+    readonly id: MessageId
+    /** The host shows the model the prompt before once more, after it has made the conversation shorter. */
+    readonly repeated?: true
+    readonly parts: ReadonlyArray<MessagePart>
+  }
   | {
     readonly role: "assistant"
     readonly id: MessageId
@@ -128,9 +156,12 @@ export const readTurn = (messages: ReadonlyArray<Message>, prompt: MessageId): T
   const text = messageText(newest)
   return {
     state: "finished",
-    text: newest.finish === "length" ? `${text}\n(cut off at the model's output limit)` : text
+    text: newest.finish === "length" ? `${text}${cutOffNote}` : text
   }
 }
+
+/** Ends the text of an answer that the model did not come to the end of. */
+export const cutOffNote = "\n(cut off at the model's output limit)"
 
 /** The text parts of a message, joined by blank lines. */
 export const messageText = (message: Message): string =>
@@ -154,17 +185,22 @@ export const randomText = (length: number, random: () => number): string =>
   Array.from({ length }, () => alphabet[Math.floor(random() * alphabet.length)]).join("")
 
 /** Marks a prompt of the orchestrator's own, so that nobody takes it for the user's word. */
-export const ownPrompt = <Kind extends "task" | "nudge" | "notice" | "continue" | "command" | "budget" | "note">(
-  kind: Kind
-) => ({
+export const ownPrompt = <
+  Kind extends "task" | "retry" | "nudge" | "notice" | "continue" | "command" | "budget" | "note"
+>(kind: Kind) => ({
   orchestrator: kind
 })
 
-/** Whether a message is a prompt that starts a run of a task. */
-export const startsRun = (message: Message): boolean =>
-  message.role === "user"
-  && message.parts.some((part) =>
-    part.type === "text" && part.metadata["orchestrator"] === ownPrompt("task").orchestrator
+/**
+ * The prompts of one kind in a session: "task" for those that start a run of a task, "retry" for those that tell it to go
+ * on after an error of its turn.
+ */
+export const promptsOf = (kind: "task" | "retry", messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
+  messages.filter((message) =>
+    message.role === "user" && message.repeated !== true
+    && message.parts.some((part) =>
+      part.type === "text" && part.metadata["orchestrator"] === ownPrompt(kind).orchestrator
+    )
   )
 
 /** Whether a message was only stored for the next turn: it waits for no answer. */

@@ -1,6 +1,6 @@
 /** A task: one delegated piece of work, and the pure transitions of its life. */
 import { Schema } from "effect"
-import { formatModel, formatUsage, MessageId, ModelRef, noUsage, SessionId, Usage } from "./Session.ts"
+import { formatModel, formatUsage, MessageId, ModelRef, noUsage, SessionId, Tries, Usage } from "./Session.ts"
 
 export const TaskId = Schema.NonEmptyString.pipe(Schema.brand("TaskId"))
 export type TaskId = typeof TaskId.Type
@@ -13,6 +13,23 @@ export const TaskState = Schema.Literals(["queued", "launching", "running", ...e
 export type TaskState = typeof TaskState.Type
 
 const Millis = Schema.Int
+
+/** How a task gets over an error of its turn, from when that is decided until the child is told to go on. */
+export const Mending = Schema.Struct({
+  /** What went wrong and what is done about it, in a sentence for people. */
+  says: Schema.String,
+  /** When the child is told to go on, epoch ms. */
+  until: Millis,
+  /** What it is told. */
+  instruction: Schema.String,
+  /** The model it goes on with, if that is another one. */
+  model: Schema.optionalKey(ModelRef),
+  /** Its conversation is shortened first. */
+  compact: Schema.optionalKey(Schema.Literal(true)),
+  /** The message that tells it; made and recorded before it is sent. */
+  promptId: Schema.optionalKey(MessageId)
+})
+export type Mending = typeof Mending.Type
 
 export const Task = Schema.Struct({
   id: TaskId,
@@ -50,6 +67,10 @@ export const Task = Schema.Struct({
   retrying: Schema.optionalKey(Schema.Struct({ message: Schema.String, since: Millis })),
   /** The child waits for a person's answer to a permission or a question. */
   asking: Schema.optionalKey(Schema.Literal(true)),
+  /** What was done already about errors of its turns. */
+  tries: Schema.optionalKey(Tries),
+  /** Its turn has failed, and it goes on soon; it may wait for that without a slot. */
+  mending: Schema.optionalKey(Mending),
   /** What was done about a child that shows no sign of life. */
   stalled: Schema.optionalKey(Schema.String),
   /** The child's final answer, whole. */
@@ -86,6 +107,11 @@ export type TaskEvent =
   | { readonly type: "prompting"; readonly run: number; readonly promptId: MessageId }
   | { readonly type: "prompted"; readonly run: number }
   | { readonly type: "resumed"; readonly run: number; readonly promptId: MessageId }
+  /** A turn has failed; what is done about it is recorded before it is done. */
+  | { readonly type: "mending"; readonly run: number; readonly tries: Tries; readonly mending: Mending }
+  | { readonly type: "retrying"; readonly run: number; readonly promptId: MessageId }
+  /** The child was told to go on after a failed turn, in the same run. */
+  | { readonly type: "retried"; readonly run: number }
   | { readonly type: "waiting"; readonly run: number; readonly waiting: boolean }
   | { readonly type: "interrupted"; readonly run: number }
   | { readonly type: "stalled"; readonly run: number; readonly what: string }
@@ -146,6 +172,22 @@ export const transition = (task: Task, event: TaskEvent, now: number): Task => {
       return task.state === "launching" && task.promptId !== undefined
         ? { ...task, state: "running", startedAt: now, activityAt: now }
         : task
+    case "mending":
+      return task.state === "running"
+        ? { ...quiet(task), tries: event.tries, mending: event.mending, activityAt: now }
+        : task
+    case "retrying":
+      return task.mending !== undefined && task.mending.promptId === undefined
+        ? { ...task, mending: { ...task.mending, promptId: event.promptId } }
+        : task
+    case "retried":
+      return task.mending?.promptId === undefined ? task : {
+        ...quiet(task),
+        promptId: task.mending.promptId,
+        ...(task.mending.model === undefined ? {} : { model: task.mending.model }),
+        waiting: false,
+        activityAt: now
+      }
     case "waiting":
       return task.state === "running" && task.waiting !== event.waiting
         ? { ...task, waiting: event.waiting, activityAt: now }
@@ -161,7 +203,7 @@ export const transition = (task: Task, event: TaskEvent, now: number): Task => {
 
 /** Without what is true of a moment only. */
 const quiet = (task: Task): Task => {
-  const { asking: _, interrupted: __, retrying: ___, stalled: ____, ...rest } = task
+  const { asking: _, interrupted: __, mending: ___, retrying: ____, stalled: _____, ...rest } = task
   return rest
 }
 
@@ -195,6 +237,8 @@ export const further = (a: Task, b: Task): Task => {
     Number(isSettled(task)),
     Number(task.told),
     task.run,
+    task.tries?.spent ?? 0,
+    task.mending === undefined ? 2 : Number(task.mending.promptId !== undefined),
     ["queued", "launching", "running"].indexOf(task.state),
     Number(task.notice !== undefined),
     Number(task.promptId !== undefined),
@@ -231,6 +275,7 @@ export const describeTask = (task: Task, now: number, place: number | undefined)
       task.description,
       ...(task.run > 1 ? [`run ${task.run}`] : []),
       ...(task.retrying === undefined ? [] : [`the host retries: ${task.retrying.message}`]),
+      ...(task.mending === undefined ? [] : [task.mending.says]),
       ...(task.asking === true ? ["waits for the user's answer"] : []),
       ...(task.stalled === undefined ? [] : [task.stalled]),
       formatUsage(task.usage),

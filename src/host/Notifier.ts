@@ -49,6 +49,8 @@ export const presets = {
     toast("warning", `${task.agent} asks you`, clip(`${task.description}: answer in its session, or it waits.`)),
   stalled: (task: Task, what: string) =>
     toast("warning", `${task.agent} is silent`, clip(`${task.description}: ${what}`)),
+  mending: (task: Task, says: string) =>
+    toast("warning", `${task.agent} was held up`, clip(`${task.description}: ${says}`)),
   journalFailed: (why: string, goesOn: boolean) =>
     toast(
       "error",

@@ -110,6 +110,11 @@ export class SessionClient extends Context.Service<SessionClient, {
   readonly messages: (session: SessionId, limit: number) => Effect.Effect<ReadonlyArray<Message>, SessionError>
   /** The list of things to do that the host's own tool keeps for a session; empty for a session without one. */
   readonly todos: (session: SessionId) => Effect.Effect<ReadonlyArray<HostTodo>, SessionError>
+  /**
+   * Has the host put a summary, made by the model, in the place of what was said in an idle session; returns when that is
+   * done. The session's own model does it, unless another is named.
+   */
+  readonly compact: (session: SessionId, model?: ModelRef) => Effect.Effect<void, SessionError>
   /** Whether a message has arrived. */
   readonly hasMessage: (session: SessionId, message: MessageId) => Effect.Effect<boolean, HostError>
   /** All sessions that are not idle, in one request. A session that is absent is idle, deleted, or not started yet. */

@@ -25,8 +25,11 @@ export type Outcome =
 
 /** The ear of one session: signals that come before anyone asks for the outcome are kept. */
 export interface Watch {
-  /** Waits until the turn that answers `prompt`, or a later one, has ended. */
-  readonly outcome: (prompt: MessageId) => Effect.Effect<Outcome>
+  /**
+   * Waits until the turn that answers `prompt`, or a later one, has ended. News of `past`, the error of an earlier turn,
+   * may still come, and says nothing about this one: its own errors show in its messages.
+   */
+  readonly outcome: (prompt: MessageId, past?: TurnError) => Effect.Effect<Outcome>
   /** Looks without waiting for a signal: what happened before the watch began told nobody. */
   readonly look: Effect.Effect<void>
 }
@@ -80,7 +83,8 @@ export class Completion extends Context.Service<Completion, {
       const listen = Effect.fnUntraced(function*(
         session: SessionId,
         mailbox: Queue.Queue<Signal>,
-        prompt: MessageId
+        prompt: MessageId,
+        past: TurnError | undefined
       ): Effect.fn.Return<Outcome> {
         let lastError: TurnError | undefined
         let quietSince: number | undefined
@@ -89,6 +93,7 @@ export class Completion extends Context.Service<Completion, {
           const news = yield* Queue.take(mailbox)
           if (news.type === "gone") return { type: "gone" }
           if (news.type === "error") {
+            if (news.error.name === past?.name && news.error.message === past.message) continue
             // The host goes idle next; what the turn looks like then decides.
             lastError = news.error
             continue
@@ -149,7 +154,7 @@ export class Completion extends Context.Service<Completion, {
               })
           )
           return {
-            outcome: (prompt) => listen(session, mailbox, prompt),
+            outcome: (prompt, past) => listen(session, mailbox, prompt, past),
             look: Effect.sync(() => Queue.offerUnsafe(mailbox, { type: "look" }))
           }
         }),

@@ -15,7 +15,7 @@ import {
 } from "effect"
 import { Config } from "../Config.ts"
 import { withoutDigest } from "../domain/Finding.ts"
-import { type MessageId, messageText, readTurn, type Session, SessionId, startsRun } from "../domain/Session.ts"
+import { type MessageId, messageText, promptsOf, readTurn, type Session, SessionId } from "../domain/Session.ts"
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
@@ -157,14 +157,15 @@ export class Recovery extends Context.Service<Recovery, {
         if (session === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
           const messages = yield* client.messages(session, examinedMessages)
-          const prompts = messages.filter(startsRun).map(({ id }) => id)
+          const prompts = promptsOf("task", messages).map(({ id }) => id)
           const promptId = task.promptId ?? prompts[0]
           if (promptId === undefined) return "launch"
           yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand
           if (!(yield* client.hasMessage(session, promptId))) return task.state === "launching" ? "launch" : "repeat"
           yield* Effect.ignore(store.apply(task.id, { type: "prompted", run: task.run })) // it is known to be at hand
-          const { interrupted, promptId: latest, run } = yield* catchUp(task, prompts)
-          if (busy.has(session)) return "attend"
+          const { interrupted, mending, promptId: latest, run } = yield* catchUp(task, prompts)
+          // What was being done about an error of its turn goes on where it was.
+          if (busy.has(session) || mending !== undefined) return "attend"
           const turn = readTurn(messages, latest ?? promptId)
           if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {

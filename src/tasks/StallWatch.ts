@@ -12,8 +12,8 @@ import { TaskStore } from "./TaskStore.ts"
 export type Silence =
   /** It has been silent through all steps: abort it. */
   | { readonly type: "silent"; readonly message: string }
-  /** The host has retried the provider's error for as long as is allowed. */
-  | { readonly type: "retried"; readonly message: string }
+  /** The host has retried the provider's error for as long as is allowed; `words` are the provider's. */
+  | { readonly type: "retried"; readonly message: string; readonly words: string }
 
 export class StallWatch extends Context.Service<StallWatch, {
   /** Waits until a running task has been silent for three times `stallAfter`, or the host has retried for `retryLimit`. */
@@ -60,7 +60,8 @@ export class StallWatch extends Context.Service<StallWatch, {
           if (task.retrying !== undefined && retryLeft <= 0) {
             return {
               type: "retried",
-              message: `OpenCode retried for ${formatDuration(retried)}: ${task.retrying.message}`
+              message: `OpenCode retried for ${formatDuration(retried)}: ${task.retrying.message}`,
+              words: task.retrying.message
             }
           }
           const alive = task.retrying !== undefined || (yield* isWaiting(task, slot)) ? now : task.activityAt

@@ -27,10 +27,12 @@ import { Ids } from "../Ids.ts"
 import { Progress } from "../mission/Progress.ts"
 import { SharedContext } from "../mission/SharedContext.ts"
 import { SmartContext } from "../mission/SmartContext.ts"
+import { TurnRecovery } from "../recovery/TurnRecovery.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import type { Accepted } from "./Orders.ts"
+import { Retries } from "./Retries.ts"
 import { StallWatch } from "./StallWatch.ts"
 import { TaskJournal } from "./TaskJournal.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -74,6 +76,8 @@ export class TaskLife extends Context.Service<TaskLife, {
       const progress = yield* Progress
       const shared = yield* SharedContext
       const smart = yield* SmartContext
+      const recovery = yield* TurnRecovery
+      const retries = yield* Retries
       const stallWatch = yield* StallWatch
       const store = yield* TaskStore
       /** Stops of children; they outlive `lives`, whose ends use them. */
@@ -317,20 +321,52 @@ export class TaskLife extends Context.Service<TaskLife, {
         watch: Watch,
         slot: Slot
       ): Effect.fn.Return<TaskEnd, SessionError> {
+        /** The error that the child is getting over: news of it may still come. */
+        let past: TurnError | undefined
         while (true) {
-          const { promptId, run } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          const { mending, promptId, run, tries } = task
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
-          const outcome = yield* Effect.raceFirst(watch.outcome(promptId), stallWatch.silence(id, slot))
+          if (mending !== undefined) {
+            const isThere = yield* retries.goOn(task, mending, session, slot).pipe(
+              Effect.as(true),
+              Effect.catchTag("SessionNotFound", () => Effect.succeed(false))
+            )
+            if (!isThere) return { state: "failed", reason: deletedReason }
+            continue
+          }
+          const outcome = yield* Effect.raceFirst(watch.outcome(promptId, past), stallWatch.silence(id, slot))
           switch (outcome.type) {
             case "gone":
-              return { state: "failed", reason: "Its session was deleted while it worked." }
-            case "failed":
-              return describeFailure(outcome.error)
-            case "retried":
-              return { state: "failed", reason: outcome.message }
+              return { state: "failed", reason: deletedReason }
+            case "failed": {
+              if (isAbort(outcome.error)) return { state: "cancelled", reason: "Cancelled: its session was aborted." }
+              const decision = yield* recovery.decide(outcome.error, tries)
+              if (decision.kind === "rate limit" && task.model !== undefined) {
+                yield* concurrency.throttle(task.model.provider)
+              }
+              if (!(yield* retries.mend(task, decision))) return { state: "failed", reason: decision.says }
+              past = outcome.error
+              continue
+            }
+            case "retried": {
+              const error: TurnError = { name: "", message: outcome.words, retryable: true }
+              const decision = yield* recovery.decide(error, tries, { mayWait: false })
+              if (decision.action.type !== "switch") return { state: "failed", reason: outcome.message }
+              yield* quieten(session, promptId)
+              yield* retries.mend(task, decision)
+              continue
+            }
             case "finished": {
               const next = yield* afterTurn(id, run, session, promptId, outcome.text)
-              if (next.type === "done") return { state: "completed", result: next.text }
+              if (next.type === "done") {
+                const decision = yield* recovery.judge(next.text, tries)
+                if (decision === undefined) return { state: "completed", result: next.text }
+                if (!(yield* retries.mend(task, decision))) {
+                  return { state: "failed", reason: `${decision.says}\nIt began: ${next.text.slice(0, 200)}` }
+                }
+                continue
+              }
               if (next.type === "waits") yield* waitForOwnTasks(id, run, session, slot)
               if (next.type !== "goes on") yield* notices.flush(session).pipe(untilHostAnswers)
               continue
@@ -459,7 +495,4 @@ const interruptedInstruction =
 
 const words = (time: Duration.Duration): string => formatDuration(Duration.toMillis(time))
 
-const describeFailure = (error: TurnError): TaskEnd =>
-  isAbort(error)
-    ? { state: "cancelled", reason: "Cancelled: its session was aborted." }
-    : { state: "failed", reason: error.message || error.name }
+const deletedReason = "Its session was deleted while it worked."

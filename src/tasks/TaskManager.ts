@@ -8,7 +8,9 @@ import { SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Missions } from "../mission/Missions.ts"
 import { Progress } from "../mission/Progress.ts"
 import { SharedContext } from "../mission/SharedContext.ts"
+import { classify } from "../recovery/ErrorTable.ts"
 import { Completion } from "./Completion.ts"
+import { Concurrency } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import { type Order, type OrderRefused, Orders } from "./Orders.ts"
 import { Plans } from "./Plans.ts"
@@ -45,6 +47,7 @@ export class TaskManager extends Context.Service<TaskManager, {
     Effect.gen(function*() {
       const client = yield* SessionClient
       const completion = yield* Completion
+      const concurrency = yield* Concurrency
       const life = yield* TaskLife
       const missions = yield* Missions
       const notices = yield* Notices
@@ -125,8 +128,13 @@ export class TaskManager extends Context.Service<TaskManager, {
           case "status":
           case "tool":
           case "activity": {
-            const retrying = event.type === "status" && event.status.type === "retry" ? event.status.message : undefined
-            yield* Effect.ignore(store.apply(id, { type: "seen", retrying }))
+            const retry = event.type === "status" && event.status.type === "retry" ? event.status : undefined
+            yield* Effect.ignore(store.apply(id, { type: "seen", retrying: retry?.message }))
+            const provider = task.value.model?.provider
+            if (retry === undefined || provider === undefined || isSettled(task.value)) return
+            if (classify({ name: "", message: retry.message }) === "rate limit") {
+              yield* concurrency.throttle(provider, retry.next)
+            }
           }
         }
       })

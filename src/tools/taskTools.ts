@@ -97,7 +97,10 @@ export const makeTaskTools = Effect.gen(function*() {
       const budget = mission === undefined ? [] : [`Budget used: ${yield* missions.describe(mission)}`]
       const now = yield* Clock.currentTimeMillis
       const lines = yield* Effect.forEach(shown, (task) => line(task, now))
-      return [listed(shown.length, status), ...lines, ...waiting, ...budget].join("\n")
+      const held = [...(yield* concurrency.throttled)].map(([provider, limit]) =>
+        `${provider} limits requests: ${limit} of its sessions may run at once for now.`
+      )
+      return [listed(shown.length, status), ...lines, ...waiting, ...held, ...budget].join("\n")
     })
   })
 

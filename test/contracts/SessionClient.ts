@@ -41,6 +41,16 @@ export const contractScript = (): Script => {
           if (limited.has(text)) return { text: "after the limit" }
           limited.add(text)
           return { status: 429, message: "too many requests, says the provider", headers: { "retry-after": "1" } }
+        case "always":
+          return {
+            status: Number(rest[0]),
+            message: `${rest[0]}, says the provider`,
+            headers: { "retry-after-ms": "20", "retry-after": "7" }
+          }
+        case "long":
+          if (limited.has(text)) return { text: "short enough" }
+          limited.add(text)
+          return { status: 400, message: "prompt is too long: 250000 tokens > 200000 maximum" }
         case "run":
           return { toolCalls: [{ name: "bash", args: { command: "echo hi", description: "say hi" } }] }
         case "ask":
@@ -255,6 +265,59 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         assert.deepStrictEqual(yield* turn(prompt), { state: "finished", text: "after the limit" })
       }))
 
+    it.effect.each([429, 500, 529])(
+      "an error %i that does not pass is given up by the host after five retries, and arrives with all that is known of it",
+      (status) =>
+        Effect.gen(function*() {
+          const { send, turn, until } = yield* open()
+          const prompt = yield* send(`always ${status}`)
+          for (let attempt = 1; attempt <= 5; attempt++) {
+            while (true) {
+              const event = yield* until("status")
+              if (event.status.type !== "retry") continue
+              assert.strictEqual(event.status.attempt, attempt)
+              break
+            }
+          }
+          const { error } = yield* until("error")
+          assert.deepStrictEqual(error, {
+            name: "APIError",
+            message: `${status}, says the provider`,
+            status,
+            retryable: true,
+            retryAfter: 20
+          })
+          yield* until("idle")
+          yield* until("idle")
+          assert.deepStrictEqual(yield* turn(prompt), { state: "failed", error })
+        })
+    )
+
+    it.effect("a conversation that is too long is shortened by the host, which then goes on", () =>
+      Effect.gen(function*() {
+        const { client, id, send, turn, until } = yield* open()
+        yield* send("say one")
+        yield* until("idle")
+        const prompt = yield* send(`long ${id}`)
+        yield* until("idle")
+        assert.deepStrictEqual(yield* turn(prompt), { state: "finished", text: "short enough" })
+        const users = (yield* client.messages(id, 20)).filter((message) => message.role === "user")
+        assert.deepStrictEqual(users.map(({ repeated }) => repeated === true), [false, false, true])
+      }))
+
+    it.effect("a conversation is shortened on request, and nothing of that is anybody's answer", () =>
+      Effect.gen(function*() {
+        const { client, id, send, turn, until } = yield* open()
+        const first = yield* send("say one")
+        yield* until("idle")
+        yield* client.compact(id)
+        assert.deepStrictEqual(yield* turn(first), { state: "finished", text: "one" })
+        const next = yield* send("say two")
+        yield* until("idle")
+        while ((yield* turn(next)).state !== "finished") yield* until("idle")
+        assert.deepStrictEqual(yield* turn(next), { state: "finished", text: "two" })
+      }))
+
     it.effect("a deleted session is gone, with its children, and can be deleted again", () =>
       Effect.gen(function*() {
         const { client, id, until } = yield* open()
@@ -453,6 +516,7 @@ export const sessionClientContract = <E>(name: string, subject: Layer.Layer<Sess
         const session = SessionId.make("ses_doesnotexist000000000000")
         assert.strictEqual((yield* Effect.flip(client.get(session)))._tag, "SessionNotFound")
         assert.strictEqual((yield* Effect.flip(client.messages(session, 1)))._tag, "SessionNotFound")
+        assert.strictEqual((yield* Effect.flip(client.compact(session)))._tag, "SessionNotFound")
         const prompt = client.prompt({ session, id: yield* ids.message, text: "say hello" })
         assert.strictEqual((yield* Effect.flip(prompt))._tag, "SessionNotFound")
       }))

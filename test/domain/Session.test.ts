@@ -6,6 +6,8 @@ import {
   MessageId,
   type MessagePart,
   messageText,
+  ownPrompt,
+  promptsOf,
   randomText,
   readTurn,
   type TurnError
@@ -167,4 +169,23 @@ describe("makeMessageId", () => {
   it.prop("random text has the length asked for and only lower-case letters and digits", { random }, ({ random }) => {
     assert.match(randomText(20, () => random), /^[0-9a-z]{20}$/)
   }, seeded)
+})
+
+describe("promptsOf", () => {
+  const order = (n: number, kind: "task" | "retry" | "notice"): Message => ({
+    role: "user",
+    id: id(n),
+    parts: [{ type: "text", text: "work", metadata: ownPrompt(kind) }]
+  })
+
+  it("are those of one kind", () => {
+    const messages = [order(1, "task"), assistant(2), order(3, "notice"), assistant(4), order(5, "retry")]
+    assert.deepStrictEqual(promptsOf("task", messages), messages.slice(0, 1))
+    assert.deepStrictEqual(promptsOf("retry", messages), messages.slice(4))
+  })
+
+  it("are not what the host shows again after it has made the conversation shorter", () => {
+    const messages = [order(1, "task"), assistant(2), { ...order(3, "task"), repeated: true as const }, assistant(4)]
+    assert.deepStrictEqual(promptsOf("task", messages), messages.slice(0, 1))
+  })
 })

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Arbitrary, Schema } from "effect"
-import { MessageId, noUsage, SessionId } from "../../src/domain/Session.ts"
+import { Arbitrary, Option, Schema } from "effect"
+import { MessageId, noTries, noUsage, SessionId } from "../../src/domain/Session.ts"
 import {
   duration,
   endStates,
@@ -58,6 +58,8 @@ const completed = transition(running, { type: "ended", run: 1, end: { state: "co
 
 const ended = (end: TaskEnd): Task => transition(running, { type: "ended", run: 1, end }, 9_000)
 
+const mending = { says: "Overloaded: goes on in 10 s.", until: 15_000, instruction: "Go on." }
+
 const text = Schema.Literals(["", "a", "b"])
 const run = Schema.Literals([0, 1, 2, 3])
 
@@ -75,6 +77,9 @@ const anyEvent: Arbitrary.Arbitrary<TaskEvent> = Arbitrary.map(
         "prompting",
         "prompted",
         "resumed",
+        "mending",
+        "retrying",
+        "retried",
         "waiting",
         "interrupted",
         "stalled",
@@ -99,11 +104,15 @@ const anyEvent: Arbitrary.Arbitrary<TaskEvent> = Arbitrary.map(
         return { type, run, session: SessionId.make(`ses_${text}`) }
       case "prompted":
       case "interrupted":
+      case "retried":
         return { type, run }
+      case "mending":
+        return { type, run, tries: { ...noTries, spent: text.length }, mending: { ...mending, instruction: text } }
       case "stalled":
         return { type, run, what: text }
       case "prompting":
       case "resumed":
+      case "retrying":
         return { type, run, promptId: MessageId.make(`msg_${text}`) }
       case "waiting":
         return { type, run, waiting: flag }
@@ -287,6 +296,57 @@ describe("an ordinary life", () => {
     const failed = transition(retrying, { type: "ended", run: 1, end: { state: "failed", reason: "no" } }, 7_000)
     assert.isFalse(failed.waiting)
     assert.isFalse("retrying" in failed)
+  })
+})
+
+describe("a task that gets over an error of its turn", () => {
+  const again = MessageId.make("msg_again")
+  const other = { provider: "openai", model: "gpt" }
+  const tries = { ...noTries, spent: 1 }
+  const held = transition(running, { type: "mending", run: 1, tries, mending: { ...mending, model: other } }, 5_000)
+  const going = transition(held, { type: "retrying", run: 1, promptId: again }, 15_000)
+  const gone = transition(going, { type: "retried", run: 1 }, 16_000)
+
+  it("stays in its run, and is prompted anew, with the other model", () => {
+    assert.deepStrictEqual(gone, { ...running, tries, model: other, promptId: again, activityAt: 16_000 })
+  })
+
+  it("keeps its prompt and its model until it was told to go on", () => {
+    for (const task of [held, going]) {
+      assert.strictEqual(task.promptId, running.promptId)
+      assert.strictEqual(task.model, running.model)
+    }
+  })
+
+  it("is told under one id only", () => {
+    const twice = { type: "retrying", run: 1, promptId: MessageId.make("msg_other") } as const
+    assert.strictEqual(transition(going, twice, 15_500), going)
+    assert.strictEqual(transition(gone, { type: "retried", run: 1 }, 17_000), gone)
+    assert.strictEqual(transition(gone, twice, 17_000), gone)
+  })
+
+  it("can end all the while, and then goes nowhere", () => {
+    const cancelled = transition(held, { type: "ended", run: 1, end: { state: "cancelled", reason: "no" } }, 6_000)
+    assert.strictEqual(cancelled.mending, undefined)
+    assert.strictEqual(transition(cancelled, { type: "retrying", run: 1, promptId: again }, 15_000), cancelled)
+  })
+
+  it("moves forward only: the later of two records is kept", () => {
+    const moments = [running, held, going, gone]
+    moments.forEach((later, place) => {
+      for (const earlier of moments.slice(0, place)) {
+        assert.strictEqual(further(earlier, later), later)
+        assert.strictEqual(further(later, earlier), later)
+      }
+    })
+  })
+
+  it("is read from a journal of an earlier release, which knows nothing of it", () => {
+    const { mending: _, tries: __, ...old } = held
+    const read = (task: unknown) =>
+      Option.getOrThrow(Schema.decodeUnknownOption(Task)(JSON.parse(JSON.stringify(task))))
+    assert.deepStrictEqual(read(old), old)
+    assert.deepStrictEqual(read(going), going)
   })
 })
 

@@ -19,6 +19,11 @@ const natures = [
   "empty",
   "refused",
   "limited",
+  "overloaded",
+  "overloaded always",
+  "overflows",
+  "overflows always",
+  "repeats itself",
   "dies once",
   "dies always",
   "hangs once",
@@ -74,6 +79,8 @@ export interface Scenario {
   readonly budget: Limits
   /** Another OpenCode, with a mission of its own, lives in the same folder all the time. */
   readonly twin: boolean
+  /** There is another model to go on with. */
+  readonly fallback: boolean
   /** Until the user answers what an agent asks, ms. */
   readonly answersAfter: number
 }
@@ -147,6 +154,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
         file: chance(0.4) ? pick(["a.ts", "src/b.ts", "src"]) : undefined
       }))
       : undefined
+    const fallback = chance(0.3)
     return {
       seed,
       budget,
@@ -159,7 +167,8 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       user,
       disk,
       answersAfter,
-      twin
+      twin,
+      fallback
     }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
@@ -170,7 +179,7 @@ export const isCalm = ({ budget, crashes, disk, faults, hostCrashes, user }: Sce
 
 /** How a task ends whose model behaves so, and that delegates nothing. */
 export const naturalEnd = ({ nature }: Job): EndState =>
-  nature === "refused" || nature === "dies always" || nature === "hangs always" ? "failed" : "completed"
+  nature === "refused" || nature.endsWith(" always") ? "failed" : "completed"
 
 export const allJobs = (jobs: ReadonlyArray<Job>): ReadonlyArray<Job> =>
   jobs.flatMap((job) => [job, ...allJobs(job.below)])
@@ -192,8 +201,9 @@ export const titleOf = (job: Job) => `job <${job.name}>`
 /** Acts as sensible agents would: whatever a conversation shows as delegated is not delegated again. */
 export const makeScript = (scenario: Scenario, trace: (line: string) => void): SimulatedScript => {
   const jobs = new Map(allJobs(scenario.jobs).map((job) => [promptOf(job), job]))
+  const jobOf = new Map<SessionId, Job>()
   const tries = new Map<string, number>()
-  const limited = new Map<string, number>()
+  const failed = new Map<string, number>()
 
   /** Delegates what is not delegated yet; undefined when all of it has been told of, or was refused too often. */
   const manage = (request: ModelRequest, session: SessionId, below: ReadonlyArray<Job>): ModelReply | undefined => {
@@ -217,7 +227,13 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
 
   const work = Effect.fnUntraced(
     function*(job: Job, request: ModelRequest, session: SessionId): Effect.fn.Return<ModelReply | SilentDeath> {
-      yield* Effect.sleep(job.delay)
+      // The host asks again and again for what fails, and the orchestrator as well.
+      yield* Effect.sleep(job.nature.startsWith("over") ? Math.min(job.delay, 500) : job.delay)
+      const before = failed.get(job.name) ?? 0
+      const failsTimes = (times: number, failure: ModelReply, otherwise: ModelReply) => {
+        failed.set(job.name, before + 1)
+        return before < times ? failure : otherwise
+      }
       const isFirstRun = request.users.length === 1
       const result = { text: `RESULT of ${job.name}, call ${request.index}` }
       switch (job.nature) {
@@ -230,11 +246,18 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
           return { text: "" }
         case "refused":
           return { status: 401, message: "invalid key" }
-        case "limited": {
-          const before = limited.get(job.name) ?? 0
-          limited.set(job.name, before + 1)
-          return before < 2 ? { status: 429, message: "slow down", headers: { "retry-after": "3" } } : result
-        }
+        case "limited":
+          return failsTimes(2, { status: 429, message: "slow down", headers: { "retry-after": "3" } }, result)
+        case "overloaded":
+          return failsTimes(8, overloaded, result)
+        case "overloaded always":
+          return overloaded
+        case "overflows":
+          return failsTimes(3, overflow, result)
+        case "overflows always":
+          return overflow
+        case "repeats itself":
+          return failsTimes(1, { text: "I will look at the file now. ".repeat(60) }, result)
         case "dies once":
           return isFirstRun ? { silentDeath: true } : result
         case "dies always":
@@ -281,11 +304,14 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         (scenario.plan === undefined
           ? manage(request, session, scenario.jobs)
           : managePlan(request, session, scenario.plan))
-          ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...failed(request)].join("\n") }
+          ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...askedFor(request)].join("\n") }
     )
 
   return (request, session) => {
-    const job = jobs.get(request.users[0]?.split("\n")[0] ?? "")
+    // Of a conversation that was made shorter, the first prompt is gone.
+    const job = jobOf.get(session) ?? jobs.get(request.users[0]?.split("\n")[0] ?? "")
+    if (job !== undefined) jobOf.set(session, job)
+    if (request.system.includes("summarization")) return Effect.succeed({ text: "A summary." })
     const who = job === undefined ? "Commander" : titleOf(job)
     trace(
       `model call ${request.index} of ${who}, after: ${
@@ -312,12 +338,17 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
 }
 
 /** What the Commander is asked to answer for. */
-const failed = (request: ModelRequest): ReadonlyArray<string> =>
+const askedFor = (request: ModelRequest): ReadonlyArray<string> =>
   request.users.at(-1)?.startsWith("CONTINUE") === true ? request.users.at(-1)?.match(/task_\w+/g) ?? [] : []
+const overloaded: ModelReply = { status: 529, message: "Overloaded", headers: { "retry-after": "1" } }
+const overflow: ModelReply = { status: 400, message: "prompt is too long: 250000 tokens > 200000 maximum" }
 
 /** A headline that tells of a job's end. */
 const endOf = (job: Job) =>
   new RegExp(`(completed|failed|was cancelled|ran out of time) after [^\\n]* ${titleOf(job).replace(/[.<>]/g, "\\$&")}`)
+
+/** How often a task may go on after an error of its provider. */
+export const mostRetries = 3
 
 /** How often a delegation that is refused is tried again. */
 const mostTries = 6

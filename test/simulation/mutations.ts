@@ -155,15 +155,15 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A slot is given back",
     file: "tasks/Concurrency.ts",
-    find: `if (before === "held") release(request)`,
-    replace: `if (before === "held" && next === "free") release(request)`,
+    find: `if (before === "held") release(counted)`,
+    replace: `if (before === "held" && next === "free") release(counted)`,
     expects: /slots are held|did not end/
   },
   {
     promise: "A slot is given back once",
     file: "tasks/Concurrency.ts",
-    find: `if (before === "held") release(request)`,
-    replace: `if (before !== "closed") release(request)`,
+    find: `if (before === "held") release(counted)`,
+    replace: `if (before !== "closed") release(counted)`,
     expects: /slots are held|worked at once/
   },
   {
@@ -253,6 +253,36 @@ export const mutations: ReadonlyArray<Mutation> = [
     find: `if (!statuses.has(root)) yield* look(root)`,
     replace: ``,
     expects: /did not end/
+  },
+
+  // ---- errors of turns --------------------------------------------------------------------------------------------
+  {
+    promise: "A task goes on after errors only so often",
+    file: "recovery/ErrorTable.ts",
+    find: `tries.spent >= means.budget.count ? [] : row.remedies`,
+    replace: `row.remedies`,
+    expects: /times to go on|is timed_out/
+  },
+  {
+    promise: "What was tried about an error is remembered",
+    file: "domain/Task.ts",
+    find: `{ ...quiet(task), tries: event.tries, mending`,
+    replace: `{ ...quiet(task), mending`,
+    expects: /times to go on|is timed_out|did not end/
+  },
+  {
+    promise: "What the host shows again after its summary is no other run",
+    file: "domain/Session.ts",
+    find: `message.role === "user" && message.repeated !== true`,
+    replace: `message.role === "user"`,
+    expects: /was run \d times|run again although/
+  },
+  {
+    promise: "A retry is sent under the id that was recorded",
+    file: "tasks/Retries.ts",
+    find: `const { instruction: text, promptId: id } = current`,
+    replace: `const [text, id] = [current.instruction, yield* ids.message]`,
+    expects: /times to go on|run again although/
   },
 
   // ---- nothing is left behind -------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@ import { Effect, Option, Schema } from "effect"
 import type { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import type { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import type { Mission } from "../../src/domain/Mission.ts"
-import { type Message, messageText, type Session, type SessionId, startsRun } from "../../src/domain/Session.ts"
+import { type Message, messageText, promptsOf, type Session, type SessionId } from "../../src/domain/Session.ts"
 import { endWords, further, isSettled, Task } from "../../src/domain/Task.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
-import { allJobs, isCalm, naturalEnd, type Scenario, titleOf } from "./Scenario.ts"
+import { allJobs, isCalm, mostRetries, naturalEnd, type Scenario, titleOf } from "./Scenario.ts"
 
 /** Counts the children whose model calls are open, for each mission, and remembers when there were too many. */
 export const makeGauge = (limits: Scenario["limits"], trace: (line: string) => void) => {
@@ -134,13 +134,18 @@ export const checkPromises = Effect.fnUntraced(function*(
     }
     // Everything ends: never more runs than are allowed, and none after the work was finished.
     if (said !== undefined) {
-      const prompts = said.filter(startsRun)
+      const prompts = promptsOf("task", said)
       if (prompts.length > 2 || task.run > 2) {
         broken.push(`${task.id} (${task.description}) was run ${Math.max(prompts.length, task.run)} times`)
       }
+      // Errors of turns are got over within the run, and that is counted on its own; a disk that forgets may forget that.
+      const retries = promptsOf("retry", said).length
+      if (retries > mostRetries && scenario.disk.length === 0) {
+        broken.push(`${task.id} (${task.description}) was told ${retries} times to go on after an error`)
+      }
       said.forEach((message, place) => {
         const before = said[place - 1]
-        if (place > 0 && startsRun(message) && before !== undefined && isFinished(before)) {
+        if (place > 0 && prompts.includes(message) && before !== undefined && isFinished(before)) {
           broken.push(`${task.id} (${task.description}) was run again although it had finished`)
         }
       })

@@ -17,7 +17,7 @@ describe("simulated missions with faults, crashes and a user", () => {
   }
 
   // Seeds with crashes of the instance and of its host, faults, a full disk, and a user who interferes.
-  for (const seed of [22, 30, 78, 197]) {
+  for (const seed of [22, 33, 78, 197]) {
     it.effect(`go the same way when seed ${seed} is replayed`, () =>
       Effect.gen(function*() {
         const [one, again] = [yield* simulate(seed), yield* simulate(seed)]

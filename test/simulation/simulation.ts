@@ -18,7 +18,7 @@ import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { checkPromises, checkRecords, makeGauge } from "./promises.ts"
-import { asker, type Crash, goal, makeScript, type Scenario } from "./Scenario.ts"
+import { asker, type Crash, goal, makeScript, mostRetries, type Scenario } from "./Scenario.ts"
 
 export interface Outcome {
   readonly seed: number
@@ -36,7 +36,9 @@ const settings = (scenario: Scenario) => ({
   stallAfter: "20 seconds",
   retryLimit: "60 seconds",
   startTimeout: "10 seconds",
-  taskTimeLimit: "4 minutes",
+  retries: { count: mostRetries, backoff: "2 seconds", longest: "10 seconds" },
+  fallbackModels: scenario.fallback ? ["scripted/other"] : [],
+  taskTimeLimit: "10 minutes",
   noticeMaxWait: "10 seconds",
   budget: { ...scenario.budget, grace: `${grace} millis` }
 })

@@ -12,6 +12,7 @@ interface Limits {
   readonly agents?: Readonly<Record<string, number>>
   readonly models?: Readonly<Record<string, number>>
   readonly providers?: Readonly<Record<string, number>>
+  readonly growEvery?: string
 }
 
 const withLimits = (concurrency: Limits) =>
@@ -362,7 +363,7 @@ describe("a slot", () => {
 })
 
 describe("a parked slot", () => {
-  it.effect("is free for others, and taken again after the wait, behind those already in line", () =>
+  it.effect("is free for others, and taken again after the wait, before those that have not begun", () =>
     Effect.gen(function*() {
       const parent = yield* take(request("task_parent"))
       const parked = yield* park(parent)
@@ -372,15 +373,14 @@ describe("a parked slot", () => {
       assert.isTrue(child.state.started)
       yield* parked.unpark
       assert.isFalse(done(parked.fiber))
-      assert.strictEqual(yield* position("task_next"), 1)
-      assert.strictEqual(yield* position("task_parent"), 2)
+      assert.strictEqual(yield* position("task_parent"), 1)
+      assert.strictEqual(yield* position("task_next"), 2)
       yield* child.finish
-      assert.isTrue(next.state.started)
-      assert.isFalse(done(parked.fiber))
-      yield* next.finish
       assert.isTrue(done(parked.fiber))
+      assert.isFalse(next.state.started)
       assert.strictEqual(yield* held, 1)
       yield* parent.close
+      yield* next.finish
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
 
@@ -511,4 +511,116 @@ describe("a parked slot", () => {
       yield* parent.close
       yield* allFree(1)
     }).pipe(Effect.provide(withLimits({ total: 1 }))))
+})
+
+describe("a provider that limits requests", () => {
+  const throttle = (provider: string, until?: number) =>
+    Concurrency.use((concurrency) => concurrency.throttle(provider, until))
+  const limitOf = (provider: string) =>
+    Concurrency.use((concurrency) => Effect.map(concurrency.throttled, (all) => all.get(provider)))
+  const holdMany = (count: number, model: ModelRef, name: string) =>
+    Effect.forEach(Array.from({ length: count }), (_, n) => hold(request(`task_${name}${n}`, "Builder", model)))
+  const started = (held: ReadonlyArray<Effect.Success<ReturnType<typeof hold>>>) =>
+    held.filter(({ state }) => state.started && !state.ended).length
+
+  it.effect("has half of what ran, and one more after each quiet time, until it has all again", () =>
+    Effect.gen(function*() {
+      const first = yield* holdMany(8, sonnet, "first")
+      const next = yield* holdMany(8, haiku, "next")
+      yield* throttle("anthropic")
+      assert.strictEqual(yield* limitOf("anthropic"), 4)
+      for (const one of first.slice(0, 4)) yield* one.finish
+      assert.strictEqual(started(next), 0, "four that run are all that may")
+      yield* first[4]?.finish ?? Effect.void
+      assert.strictEqual(started(next), 1)
+      yield* TestClock.adjust("14 seconds")
+      assert.strictEqual(started(next), 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(started(next), 2)
+      assert.strictEqual(yield* limitOf("anthropic"), 5)
+      yield* TestClock.adjust("45 seconds")
+      assert.strictEqual(started(next), 5)
+      assert.strictEqual(yield* limitOf("anthropic"), undefined)
+      for (const one of [...first.slice(5), ...next]) yield* one.finish
+      yield* allFree(8)
+    }).pipe(Effect.provide(withLimits({ total: 8 }))))
+
+  it.effect("is halved once for refusals side by side, and again for those that come later", () =>
+    Effect.gen(function*() {
+      const all = yield* holdMany(8, sonnet, "one")
+      for (const _ of all) yield* throttle("anthropic")
+      assert.strictEqual(yield* limitOf("anthropic"), 4)
+      yield* TestClock.adjust("14 seconds")
+      yield* throttle("anthropic")
+      assert.strictEqual(yield* limitOf("anthropic"), 4)
+      yield* TestClock.adjust("14 seconds")
+      assert.strictEqual(yield* limitOf("anthropic"), 4, "it was not quiet for long enough")
+      yield* throttle("anthropic")
+      assert.strictEqual(yield* limitOf("anthropic"), 2)
+      for (const one of all) yield* one.finish
+    }).pipe(Effect.provide(withLimits({ total: 8 }))))
+
+  it.effect("is never without a slot: what waits goes on, one after the other", () =>
+    Effect.gen(function*() {
+      const all = yield* holdMany(6, sonnet, "one")
+      for (let times = 0; times < 10; times++) {
+        yield* throttle("anthropic")
+        yield* TestClock.adjust("14 seconds")
+        yield* throttle("anthropic")
+        yield* TestClock.adjust("14 seconds")
+      }
+      assert.strictEqual(yield* limitOf("anthropic"), 1)
+      for (const one of all) yield* one.finish
+      assert.isTrue(all.every(({ state }) => state.ended))
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(yield* limitOf("anthropic"), undefined)
+    }).pipe(Effect.provide(withLimits({ total: 3 }))))
+
+  it.effect("is left alone until the time it names", () =>
+    Effect.gen(function*() {
+      const all = yield* holdMany(4, sonnet, "one")
+      yield* throttle("anthropic", 120_000)
+      yield* TestClock.adjust("119 seconds")
+      assert.strictEqual(yield* limitOf("anthropic"), 2)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* limitOf("anthropic"), 3)
+      for (const one of all) yield* one.finish
+    }).pipe(Effect.provide(withLimits({ total: 4 }))))
+
+  it.effect("holds up no other provider", () =>
+    Effect.gen(function*() {
+      yield* holdMany(2, sonnet, "one")
+      yield* throttle("anthropic")
+      assert.strictEqual(started(yield* holdMany(2, gpt, "other")), 2)
+      assert.strictEqual(started(yield* holdMany(1, sonnet, "same")), 0)
+    }).pipe(Effect.provide(withLimits({ total: 10 }))))
+
+  it.effect("never gets more than its own limit by growing", () =>
+    Effect.gen(function*() {
+      yield* holdMany(6, sonnet, "one")
+      yield* throttle("anthropic")
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(yield* held, 3)
+    }).pipe(Effect.provide(withLimits({ total: 10, providers: { anthropic: 3 } }))))
+})
+
+describe("a slot that goes on for another model", () => {
+  it.effect("counts for that one, and no more for the first", () =>
+    Effect.gen(function*() {
+      const { close, slot } = yield* take(request("task_1", "Builder", sonnet))
+      const same = yield* hold(request("task_2", "Builder", sonnet))
+      const other = yield* hold(request("task_3", "Builder", gpt))
+      assert.isFalse(same.state.started)
+      assert.isTrue(other.state.started)
+      const switching = yield* Effect.forkChild(slot.switchTo(gpt))
+      yield* settle
+      assert.isTrue(same.state.started, "the first model has room again")
+      assert.isFalse(done(switching), "the other has none yet")
+      yield* other.finish
+      assert.isTrue(done(switching))
+      assert.isFalse((yield* hold(request("task_4", "Builder", gpt))).state.started)
+      yield* close
+      yield* same.finish
+      assert.strictEqual(yield* held, 1) // task_4
+    }).pipe(Effect.provide(withLimits({ total: 10, providers: { anthropic: 1, openai: 1 } }))))
 })

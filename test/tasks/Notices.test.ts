@@ -44,7 +44,7 @@ describe("a notice", () => {
         [
           "3 tasks have ended, 1 without success.",
           `## ${a.id} completed after 5 s · Builder · first\nfirst words`,
-          `## ${b.id} failed after 10 s · Builder · second\nno credit`,
+          `## ${b.id} failed after 10 s · Builder · second\nno credit (top up the account, or set another model)`,
           `## ${c.id} completed after 15 s · Builder · third\n(no output)`
         ].join("\n\n")
       )

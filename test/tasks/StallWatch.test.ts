@@ -247,7 +247,7 @@ describe("is not silent", () => {
     }).pipe(withActors({
       goal,
       work: () =>
-        Effect.succeed({ status: 529, message: "the provider is overloaded", headers: { "retry-after": "20" } })
+        Effect.succeed({ status: 529, message: "the provider is overloaded", headers: { "retry-after": "600" } })
     })))
 
   it.effect("a provider's limit that is shorter than the wait for silence holds as well", () =>

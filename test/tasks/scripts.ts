@@ -21,10 +21,20 @@ export type Actor = (request: ModelRequest) => Effect.Effect<Reply>
 
 // ---- models ---------------------------------------------------------------------------------------------------
 
-/** Each session is played by the actor who is named by the first word of its first prompt. */
-const cast = (actors: Readonly<Record<string, Actor>>): SimulatedScript => (request) => {
-  const name = request.users[0]?.split(" ")[0] ?? ""
-  return actors[name]?.(request) ?? Effect.succeed({ text: `nobody plays "${name}"` })
+/**
+ * Each session is played by the actor who is named by the first word of its first prompt. After a summary, which takes the
+ * place of what was said before, that prompt stands before it for the actor.
+ */
+const cast = (actors: Readonly<Record<string, Actor>>): SimulatedScript => {
+  const begun = new Map<SessionId, string>()
+  return (request, session) => {
+    if (request.system.includes("summarization")) return Effect.succeed({ text: "A summary." })
+    const first = begun.get(session) ?? request.users[0] ?? ""
+    begun.set(session, first)
+    const name = first.split(" ")[0] ?? ""
+    const users = request.users[0] === first ? request.users : [first, ...request.users]
+    return actors[name]?.({ ...request, users }) ?? Effect.succeed({ text: `nobody plays "${name}"` })
+  }
 }
 
 /** Gives one reply after the other, by model call; the last one for ever. */
