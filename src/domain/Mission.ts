@@ -2,7 +2,7 @@
 import { Effect, Schema } from "effect"
 import { addUsage, type Amounts, type BudgetName, budgetNames, Limits, nothingSpent, Spent } from "./Budget.ts"
 import { spokenLines } from "./Markdown.ts"
-import { noUsage, SessionId, Usage } from "./Session.ts"
+import { noUsage, SessionId, Tries, Usage } from "./Session.ts"
 import { type Task, TaskId } from "./Task.ts"
 
 export const missionEnds = ["complete", "stopped", "halted", "out_of_budget"] as const
@@ -65,7 +65,9 @@ export const Mission = Schema.Struct({
   warned: later(Schema.Array(Schema.Literals(budgetNames)), []),
   /** The limit that was reached: it is being brought to its end. */
   windingUp: Schema.optionalKey(Schema.Literals(budgetNames)),
-  failures: later(Schema.Array(Failure), [])
+  failures: later(Schema.Array(Failure), []),
+  /** What was done already to get the Commander over the errors of its turns, since its last answer. */
+  tries: Schema.optionalKey(Tries)
 })
 export type Mission = typeof Mission.Type
 
@@ -75,6 +77,10 @@ export type MissionEvent =
   /** Todos, files, tasks or tool results have changed. */
   | { readonly type: "progressed" }
   | { readonly type: "continued" }
+  /** A turn of the Commander has failed, and it will be told to go on. */
+  | { readonly type: "tried"; readonly tries: Tries }
+  /** The Commander has given an answer. */
+  | { readonly type: "answered" }
   /** Tasks that were launched; -1 for one that could not be after all. */
   | { readonly type: "launched"; readonly count: number }
   /** One of its sessions has used more. */
@@ -147,6 +153,12 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return mission.continuations === 0 ? mission : { ...mission, continuations: 0 }
     case "continued":
       return { ...counted, continuations: mission.continuations + 1 }
+    case "tried":
+      return { ...counted, tries: event.tries }
+    case "answered": {
+      const { tries, ...rest } = mission
+      return tries === undefined ? mission : rest
+    }
     case "warned":
       return { ...mission, warned: [...new Set([...mission.warned, ...event.names])] }
     case "windingUp":

@@ -22,6 +22,7 @@ export const presets = {
   missionStopped: () =>
     toast("warning", "Mission stopped", "You aborted it: its agents were stopped. Write to the Commander to go on."),
   missionHalted: (reason: string) => toast("error", "Mission halted", `${reason} Write to the Commander to go on.`),
+  missionMends: (says: string) => toast("warning", "The Commander's turn failed", clip(says)),
   missionContinues: (progress: string, instruction: number, limit: number) =>
     toast(
       "info",

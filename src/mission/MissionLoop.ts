@@ -12,6 +12,7 @@ import {
   type Message,
   type MessageId,
   messageText,
+  type ModelRef,
   noUsage,
   ownPrompt,
   type SessionId,
@@ -22,6 +23,7 @@ import type { TodoItem } from "../domain/Todo.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { type Decision, TurnRecovery } from "../recovery/TurnRecovery.ts"
 import { newestMessages } from "../tasks/Completion.ts"
 import { Notices } from "../tasks/Notices.ts"
 import { Plans } from "../tasks/Plans.ts"
@@ -67,7 +69,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const progress = yield* Progress
       const smart = yield* SmartContext
       const todos = yield* TodoEnforcer
+      const recovery = yield* TurnRecovery
       const reviews = yield* FiberMap.make<SessionId>()
+      /** Waits of Commanders that are to go on after a failed turn. */
+      const mendings = yield* FiberMap.make<SessionId>()
       const background = yield* FiberSet.make()
       /** When a mission's root session last showed life. */
       const seenAt = new Map<SessionId, number>()
@@ -91,6 +96,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       ) {
         yield* notices.wake(session)
         yield* FiberMap.remove(reviews, session)
+        yield* FiberMap.remove(mendings, session)
         const before = yield* missions.get(session)
         if (!toCommander) {
           yield* missions.apply(session, { type: "ended", state: "stopped", why: "You turned to another agent." })
@@ -147,13 +153,35 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* manager.cancelMission(root, "the user aborted the mission", spokeAt)
       }, Effect.catchCause((cause) => Effect.logDebug("an abort that was not heard could not be looked for", cause)))
 
-      /** The Commander's turn was aborted by the user, or failed. */
-      const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
-        if (!isAbort(error)) {
-          const why = `The Commander's turn failed: ${error.message}.`
+      /** What is done about a turn of the Commander that came to nothing. Recorded first, so that it has an end. */
+      const goOnAfter = Effect.fnUntraced(function*(root: SessionId, decision: Decision) {
+        const { action, says, tries } = decision
+        if (action.type === "give up" || action.type === "inspect") {
+          const why = `The Commander's turn failed: ${says}`
           yield* missions.apply(root, { type: "ended", state: "halted", why })
           return yield* notifier.show(presets.missionHalted(why))
         }
+        yield* missions.apply(root, { type: "tried", tries })
+        yield* notifier.show(presets.missionMends(says))
+        yield* FiberMap.run(mendings, root, mend(root, decision))
+      })
+
+      /** What breaks off here is found by the poll, with what was tried on record. */
+      const mend = Effect.fnUntraced(function*(root: SessionId, { action, instruction, wait }: Decision) {
+        yield* Effect.sleep(wait)
+        if (action.type === "compact") yield* client.compact(root)
+        yield* instruct(root, instruction, action.type === "switch" ? action.model : undefined)
+      }, Effect.catchCause((cause) => Effect.logWarning("a Commander could not be told to go on yet", cause)))
+
+      /** The Commander's turn was aborted by the user, or failed. */
+      const turnFailed = Effect.fnUntraced(function*(root: SessionId, error: TurnError) {
+        if (!isAbort(error)) {
+          const mission = yield* missions.get(root)
+          if (mission?.windingUp !== undefined) return // that was its last turn
+          if (yield* FiberMap.has(mendings, root)) return // told twice, or found again
+          return yield* goOnAfter(root, yield* recovery.decide(error, mission?.tries))
+        }
+        yield* FiberMap.remove(mendings, root)
         yield* missions.apply(root, { type: "ended", state: "stopped", why: "You aborted it." })
         yield* notifier.show(presets.missionStopped())
         yield* abortTasks(root)
@@ -165,6 +193,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* missions.apply(root, { type: "ended", state: "stopped", why: "You stopped it." })
         yield* budgets.letGo(root)
         yield* FiberMap.remove(reviews, root)
+        yield* FiberMap.remove(mendings, root)
         yield* notices.hush(root)
         yield* Effect.ignore(client.abort(root)) // a turn of it that goes on all the same finds no agents, and nothing follows it
         yield* manager.cancelMission(root, "the user stopped the mission")
@@ -243,6 +272,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const messages = yield* client.messages(root, reviewedMessages)
         const answer = lastAnswer(messages, since.get(root))
         if (answer === undefined) return
+        const judged = yield* recovery.judge(answer, (yield* missions.get(root))?.tries)
+        if (judged !== undefined) return yield* goOnAfter(root, judged)
+        yield* missions.apply(root, { type: "answered" })
         const open = yield* openOf(root, answer)
         if (yield* hasProgressed(root, messages, open)) yield* missions.apply(root, { type: "progressed" })
         const mission = yield* missions.get(root)
@@ -275,7 +307,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       })
 
       /** Says something to the Commander that starts a turn. */
-      const instruct = Effect.fnUntraced(function*(root: SessionId, text: string) {
+      const instruct = Effect.fnUntraced(function*(root: SessionId, text: string, model?: ModelRef) {
         const target = yield* client.get(root)
         yield* touch(root)
         const id = yield* ids.message
@@ -284,7 +316,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           id,
           text,
           agent: target.agent,
-          model: target.model,
+          model: model ?? target.model,
           metadata: ownPrompt("continue"),
           synthetic: true
         })
@@ -361,7 +393,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         for (const { root } of active) yield* noteFailures(root)
         const now = yield* Clock.currentTimeMillis
         const quiet = active.filter((mission) =>
-          mission.windingUp === undefined
+          mission.windingUp === undefined && !FiberMap.hasUnsafe(mendings, mission.root)
           && now - (seenAt.get(mission.root) ?? now) >= Duration.toMillis(config.stabilityWait)
         )
         if (quiet.length === 0) return

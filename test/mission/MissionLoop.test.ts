@@ -97,6 +97,41 @@ describe("a mission", () => {
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
     }).pipe(withActors({ goal: replies(...script) })))
 
+  it.effect("goes on after its Commander's provider was overloaded for longer than the host waits", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("30 minutes")
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission complete"])
+      const told = (yield* heard(root)).filter((text) => text.startsWith("Your last turn was cut off by an error"))
+      assert.lengthOf(told, 1)
+      assert.isTrue((yield* shown).some(({ title }) => title === "The Commander's turn failed"))
+    }).pipe(withActors({
+      goal: replies(...Array.from({ length: 6 }, () => ({ status: 529, message: "Overloaded" })), complete)
+    })))
+
+  it.effect("halts, and says why, when its Commander's provider stays overloaded", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* pass("3 hours")
+      assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
+      assert.match((yield* shown).at(-1)?.message ?? "", /^The Commander's turn failed: .*overloaded/i)
+    }).pipe(withActors({ goal: replies({ status: 529, message: "Overloaded" }) })))
+
+  it.effect("does not go on with a Commander that the user aborts while it waits for its provider", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(Effect.map(shown, (all) => all.some(({ title }) => title === "The Commander's turn failed")))
+      yield* pass("1 second") // the failed turn has ended
+      const seen = (yield* calls(root)).length
+      yield* say("something else", { session: root, agent: "build" })
+      yield* pass("30 minutes")
+      assert.deepStrictEqual(yield* missionStates, ["stopped"])
+      assert.isTrue((yield* heard(root)).every((text) => !text.startsWith("Your last turn was cut off")))
+      assert.isAbove((yield* calls(root)).length, seen)
+    }).pipe(withActors({
+      goal: replies(...Array.from({ length: 6 }, () => ({ status: 529, message: "Overloaded" })), hm)
+    })))
+
   it.effect("goes on as often as the config says", () =>
     Effect.gen(function*() {
       const root = yield* say("goal")

@@ -77,6 +77,8 @@ export interface Scenario {
   }>
   /** What the mission may use, as far as that is less than it could want. */
   readonly budget: Limits
+  /** The provider fails the Commander at this call of the model, so often in a row. */
+  readonly commanderFails: { readonly at: number; readonly times: number } | undefined
   /** Another OpenCode, with a mission of its own, lives in the same folder all the time. */
   readonly twin: boolean
   /** There is another model to go on with. */
@@ -155,6 +157,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       }))
       : undefined
     const fallback = chance(0.3)
+    const commanderFails = chance(0.1) ? { at: int(1, 6), times: int(1, 12) } : undefined
     return {
       seed,
       budget,
@@ -168,13 +171,14 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       disk,
       answersAfter,
       twin,
-      fallback
+      fallback,
+      commanderFails
     }
   }).pipe(Random.withSeed(`scenario ${seed}`))
 
 /** Nothing goes wrong in it but what the models do. */
-export const isCalm = ({ budget, crashes, disk, faults, hostCrashes, user }: Scenario): boolean =>
-  faults.every === undefined && Object.keys(budget).length === 0
+export const isCalm = ({ budget, commanderFails, crashes, disk, faults, hostCrashes, user }: Scenario): boolean =>
+  faults.every === undefined && commanderFails === undefined && Object.keys(budget).length === 0
   && [crashes, disk, hostCrashes, user].every(({ length }) => length === 0)
 
 /** How a task ends whose model behaves so, and that delegates nothing. */
@@ -202,6 +206,7 @@ export const titleOf = (job: Job) => `job <${job.name}>`
 export const makeScript = (scenario: Scenario, trace: (line: string) => void): SimulatedScript => {
   const jobs = new Map(allJobs(scenario.jobs).map((job) => [promptOf(job), job]))
   const jobOf = new Map<SessionId, Job>()
+  let commanderCalls = 0
   const tries = new Map<string, number>()
   const failed = new Map<string, number>()
 
@@ -297,15 +302,16 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
     return isOver || count >= mostTries ? undefined : { text: "I wait for the plan." }
   }
 
-  const command = (request: ModelRequest, session: SessionId): Effect.Effect<ModelReply> =>
-    Effect.map(
-      Effect.sleep("1 second"),
-      () =>
-        (scenario.plan === undefined
-          ? manage(request, session, scenario.jobs)
-          : managePlan(request, session, scenario.plan))
-          ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...askedFor(request)].join("\n") }
-    )
+  const command = Effect.fnUntraced(function*(request: ModelRequest, session: SessionId): Effect.fn.Return<ModelReply> {
+    yield* Effect.sleep("1 second")
+    const fails = scenario.commanderFails
+    const call = ++commanderCalls
+    if (fails !== undefined && call >= fails.at && call < fails.at + fails.times) return overloaded
+    return (scenario.plan === undefined
+      ? manage(request, session, scenario.jobs)
+      : managePlan(request, session, scenario.plan))
+      ?? { text: ["All jobs are done.\nMISSION COMPLETE", ...askedFor(request)].join("\n") }
+  })
 
   return (request, session) => {
     // Of a conversation that was made shorter, the first prompt is gone.
