@@ -4,7 +4,9 @@ import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugi
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
 import { commander, commands, reportMark } from "../../src/agents/team.ts"
+import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
+import { Mask } from "../../src/host/Mask.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
@@ -38,7 +40,8 @@ export const server: Plugin = async (input, options) => {
     Orchestrator.layer(config).pipe(
       Layer.provideMerge(ports),
       Layer.provideMerge(Toasts.layerLogger(client)),
-      Layer.provideMerge(node)
+      Layer.provideMerge(node),
+      Layer.provideMerge(Layer.succeed(Mask, makeMask(secretsOf(process.env))))
     )
   )
 

@@ -144,7 +144,8 @@ const isPlace = (value: string): boolean =>
 /** Ids of the host and of the orchestrator. */
 const ownId = /^(?:ses|msg|prt|per|que|call|task|job|toolu)_/
 
-const isNameInCode = /^[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+$|^[a-z]+(?:[A-Z_][a-z]+)*\d?$/
+const isNameInCode =
+  /^[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)+$|^[a-z]+(?:[A-Z_][a-z]+)*\d?$|^(?:[A-Z][a-z]+)+\d{0,2}(?:[A-Z][a-z]+)*$/
 
 /** A text of letters that names a secret, such as `resetPassword`. */
 const speaksOfIt = /^[a-z_.-]*(?:pass|secret|pwd)[a-z_.-]*$/i

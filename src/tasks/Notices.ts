@@ -15,7 +15,8 @@ import {
 } from "effect"
 import { Config } from "../Config.ts"
 import { type Message, type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
-import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId } from "../domain/Task.ts"
+import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId, withTexts } from "../domain/Task.ts"
+import { Mask } from "../host/Mask.ts"
 import { arrival, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -49,6 +50,7 @@ export class Notices extends Context.Service<Notices, {
       const config = yield* Config
       const client = yield* SessionClient
       const ids = yield* Ids
+      const mask = yield* Mask
       const store = yield* TaskStore
       const hushed = new Set<SessionId>()
       /** Notices that were given to the host, and perhaps arrived. */
@@ -138,7 +140,7 @@ export class Notices extends Context.Service<Notices, {
           yield* client.prompt({
             session: parent,
             id,
-            text: noticeText(group, now, config),
+            text: noticeText(group.map((task) => withTexts(task, mask)), now, config),
             agent: target.agent,
             model: target.model,
             metadata: { ...ownPrompt("notice"), tasks: group.map((task) => task.id) },

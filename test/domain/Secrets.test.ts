@@ -93,6 +93,7 @@ const harmless: ReadonlyArray<string> = [
   "data:image/png;base64,iVBORw0KGgo" + random(200) + "/" + random(50) + "+AK" + "IA" + random(20) + "==",
   "/home/me/.ssh/id_ed25519 C:\\Users\\me\\token.txt src/domain/Secrets.ts",
   "const token = parseToken(input)\nconst password = await readPassword()",
+  "readonly signingPrivateKey: Uint8Array",
   "password: string; token?: string | undefined; apiKey: Redacted<string>",
   "apiKey: process.env.OPENAI_API_KEY, secret: config.auth.clientSecret",
   "API_KEY=your-key-here TOKEN=$GITHUB_TOKEN SECRET=${SECRET} DB_PASSWORD=<password>",
