@@ -165,7 +165,9 @@ const toCaller = (context: ToolContext): Caller => ({
 /** Why the host refused: the user's words where there are any, cut; the rules that it would list say nothing more. */
 const rejection = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
-  return error.name === "PermissionDeniedError" ? "a rule forbids it" : error.message.replace(/[.\s]+$/, "").slice(0, 1_000)
+  return error.name === "PermissionDeniedError"
+    ? "a rule forbids it"
+    : error.message.replace(/[.\s]+$/, "").slice(0, 1_000)
 }
 
 const refusal = (tool: Tool, cause: Cause.Cause<{ readonly message: string }>): string => {
