@@ -12,7 +12,7 @@ import { SessionClient } from "../../src/host/SessionClient.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Recovery } from "../../src/tasks/Recovery.ts"
-import type { Tool } from "../../src/tools/Tool.ts"
+import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
@@ -133,7 +133,7 @@ export const server: Plugin = async (input, options) => {
       description: tool.description,
       args: tool.parameters["properties"] as never, // the host takes JSON Schema properties as well as the Zod of its types
       execute: async (args: unknown, context: ToolContext) => {
-        const call = tool.call(args, { session: SessionId.make(context.sessionID), agent: context.agent })
+        const call = tool.call(args, toCaller(context))
         const exit = await runtime.runPromiseExit(
           Effect.tapCause(call, (cause) => Cause.hasDies(cause) ? report(tool.name, cause) : Effect.void),
           { signal: context.abort }
@@ -153,6 +153,24 @@ export const server: Plugin = async (input, options) => {
     dispose: () => runtime.dispose()
   }
   return hooks
+}
+
+const toCaller = (context: ToolContext): Caller => ({
+  session: SessionId.make(context.sessionID),
+  agent: context.agent,
+  ask: ({ always, metadata, patterns, permission }) =>
+    Effect.tryPromise({
+      try: () => context.ask({ permission, patterns: [...patterns], always: [...always], metadata: { ...metadata } }),
+      catch: (error) => new PermissionDenied({ permission, patterns, reason: rejection(error) })
+    })
+})
+
+/** Why the host refused: the user's words where there are any, cut; the rules that it would list say nothing more. */
+const rejection = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return error.name === "PermissionDeniedError"
+    ? "a rule forbids it"
+    : error.message.replace(/[.\s]+$/, "").slice(0, 1_000)
 }
 
 const refusal = (tool: Tool, cause: Cause.Cause<{ readonly message: string }>): string => {

@@ -4,6 +4,7 @@ export { type EventFaults, type Faults, noFaults, type Operation, type Operation
 export * as MemoryFileSystem from "./MemoryFileSystem.ts"
 export * as RecordingNotifier from "./RecordingNotifier.ts"
 export * from "./Script.ts"
+export * as ScriptedPermissions from "./ScriptedPermissions.ts"
 export { SimulatedHost, type SimulatedHostOptions } from "./SimulatedHost.ts"
 export * as SimulatedInstance from "./SimulatedInstance.ts"
 export type { SilentDeath, SimulatedScript, SimulatedTool } from "./SimulatedTurns.ts"
