@@ -1,5 +1,6 @@
 /** Fresh ids, from the clock and the randomness of the runtime, so that a seed replays them. */
 import { Clock, Context, Effect, Layer, Random } from "effect"
+import { CommandId } from "./domain/Command.ts"
 import { makeMessageId, type MessageId, randomText } from "./domain/Session.ts"
 import { TaskId } from "./domain/Task.ts"
 
@@ -8,6 +9,8 @@ export class Ids extends Context.Service<Ids, {
   readonly message: Effect.Effect<MessageId>
   /** `task_` and ten letters or digits. */
   readonly task: Effect.Effect<TaskId>
+  /** `job_` and ten letters or digits. */
+  readonly command: Effect.Effect<CommandId>
 }>()("orchestrator/Ids") {
   static readonly layer = Layer.sync(Ids, () => {
     let lastMs = 0
@@ -23,6 +26,10 @@ export class Ids extends Context.Service<Ids, {
       task: Effect.map(
         Random.Random,
         (random) => TaskId.make(`task_${randomText(10, () => random.nextDoubleUnsafe())}`)
+      ),
+      command: Effect.map(
+        Random.Random,
+        (random) => CommandId.make(`job_${randomText(10, () => random.nextDoubleUnsafe())}`)
       )
     })
   })

@@ -1,8 +1,11 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, and effect's FileSystem and Path. */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
+import { CommandStore } from "./commands/CommandStore.ts"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
 import type { Instance } from "./host/Instance.ts"
 import type { Notifier } from "./host/Notifier.ts"
+import type { ProcessGroups } from "./host/ProcessGroups.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
@@ -20,6 +23,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { makeCommandTools } from "./tools/commandTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
 
@@ -32,17 +36,19 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   ): Layer.Layer<
     Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
     never,
-    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
+    SessionClient | Notifier | Instance | ProcessGroups | FileSystem.FileSystem | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
-    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer).pipe(
-      Layer.provideMerge(records)
-    )
+    const state = Layer.mergeAll(Concurrency.layer, Completion.layer, Ids.layer, TaskStore.layer, CommandStore.layer)
+      .pipe(
+        Layer.provideMerge(records)
+      )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
+      Layer.provideMerge(BackgroundCommands.layer),
       Layer.provideMerge(Layer.mergeAll(Notices.layer, Orders.layer, StallWatch.layer)),
       Layer.provideMerge(state)
     )
@@ -60,7 +66,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = yield* makeTaskTools
+  const tools = [...(yield* makeTaskTools), ...(yield* makeCommandTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

@@ -14,6 +14,7 @@ import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Recovery } from "../../src/tasks/Recovery.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
+import * as NodeProcessGroups from "../node-process/NodeProcessGroups.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -33,6 +34,7 @@ export const server: Plugin = async (input, options) => {
   )
   const ports = Layer.mergeAll(
     NodeInstance.layer(projectRoot(input)),
+    NodeProcessGroups.layer,
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
     Toasts.layer(client, config.toasts)
   )

@@ -18,6 +18,7 @@ import {
   Scope
 } from "effect"
 import { Config } from "../Config.ts"
+import { Command } from "../domain/Command.ts"
 import { Mission } from "../domain/Mission.ts"
 import { Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
@@ -34,16 +35,16 @@ export class JournalFailed extends Schema.TaggedError<JournalFailed>()("JournalF
   }
 }
 
-export type Kind = "task" | "mission"
+export type Kind = "task" | "mission" | "command"
 type Value = { readonly [key: string]: unknown }
 
 export class TaskJournal extends Context.Service<TaskJournal, {
   /** The name of this instance, by which its sessions are recognised after a crash; undefined when nothing is recorded. */
   readonly instance: string | undefined
-  /** Records the newest state of a task or a mission. It is on disk when this returns. */
-  readonly record: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void, JournalFailed>
+  /** Records the newest state of a task, a mission or a command. It is on disk when this returns. */
+  readonly record: (kind: Kind, id: string, value: Task | Mission | Command) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
-  readonly note: (kind: Kind, id: string, value: Task | Mission) => Effect.Effect<void>
+  readonly note: (kind: Kind, id: string, value: Task | Mission | Command) => Effect.Effect<void>
   /** Waits until all that was recorded, noted and dropped so far is on disk. */
   readonly flushed: Effect.Effect<void, JournalFailed>
   /** Nothing of it is needed any more. */
@@ -343,10 +344,12 @@ const sliceChars = 100_000
 
 const version = 1
 
+const kinds = ["task", "mission", "command"] as const
+
 const Line = Schema.fromJsonString(Schema.Union([
   Schema.Struct({ kind: Schema.Literal("journal"), version: Schema.Int, instance: Schema.String }),
   Schema.Struct({
-    kind: Schema.Literals(["task", "mission"]),
+    kind: Schema.Literals(kinds),
     id: Schema.String,
     set: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
     unset: Schema.optionalKey(Schema.Array(Schema.String)),
@@ -368,7 +371,7 @@ const line = (content: Line): string => {
 /** The line that turns one state into the other; undefined when there is nothing to say. */
 const changeLine = (key: string, before: Value | undefined, after: Value | undefined): string | undefined => {
   const space = key.indexOf(" ")
-  const kind = key.slice(0, space) === "task" ? "task" : "mission"
+  const kind = kinds.find((known) => known === key.slice(0, space)) ?? "task"
   const id = key.slice(space + 1)
   if (after === undefined) return before === undefined ? undefined : line({ kind, id, gone: true })
   const set = Object.entries(after).filter(([name, value]) => before?.[name] !== value)
@@ -394,6 +397,7 @@ const checksum = (text: string): string => {
 export interface Contents {
   readonly tasks: ReadonlyArray<Task>
   readonly missions: ReadonlyArray<Mission>
+  readonly commands: ReadonlyArray<Command>
   /** Lines, or records without what they need, that could not be read. */
   readonly damaged: ReadonlyArray<string>
   /** The file was written by a release that this one does not know. */
@@ -423,7 +427,9 @@ export const readJournal = Effect.fnUntraced(function*(
       continue
     }
     if (entry.value.kind === "journal") {
-      if (entry.value.version !== version) return { tasks: [], missions: [], damaged: [], unknownVersion: true }
+      if (entry.value.version !== version) {
+        return { tasks: [], missions: [], commands: [], damaged: [], unknownVersion: true }
+      }
       continue
     }
     const { gone, id, kind, set, unset } = entry.value
@@ -442,18 +448,22 @@ export const readJournal = Effect.fnUntraced(function*(
   }
   const tasks: Array<Task> = []
   const missions: Array<Mission> = []
+  const commands: Array<Command> = []
   for (const [key, record] of records) {
     if (++count % linesAtOnce === 0) yield* Effect.yieldNow
     const task = key.startsWith("task ") ? decodeTask(record) : Option.none()
     const mission = key.startsWith("mission ") ? decodeMission(record) : Option.none()
+    const command = key.startsWith("command ") ? decodeCommand(record) : Option.none()
     if (Option.isSome(task)) tasks.push(task.value)
     else if (Option.isSome(mission)) missions.push(mission.value)
+    else if (Option.isSome(command)) commands.push(command.value)
     else damaged.push(changeLine(key, undefined, record)?.trimEnd() ?? key)
   }
-  return { tasks, missions, damaged, unknownVersion: false }
+  return { tasks, missions, commands, damaged, unknownVersion: false }
 })
 
 const linesAtOnce = 100
 
 const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeMission = Schema.decodeUnknownOption(Mission)
+const decodeCommand = Schema.decodeUnknownOption(Command)

@@ -1,5 +1,6 @@
 /** The parallel agents: takes orders, and answers for the tasks that come of them. */
 import { Context, Effect, Exit, FiberSet, Layer, Option } from "effect"
+import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
 import type { HostEvent, SessionId } from "../domain/Session.ts"
 import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
@@ -26,8 +27,8 @@ export class TaskManager extends Context.Service<TaskManager, {
     reason: string
   ) => Effect.Effect<boolean, TaskNotFound | SessionError>
   /**
-   * Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions. With
-   * `before`, in epoch ms: only the tasks that were launched until then.
+   * Cancels every unsettled task of a mission, waits until no child works any more, and deletes their sessions; stops its
+   * commands. With `before`, in epoch ms: only what was launched until then.
    */
   readonly cancelMission: (root: SessionId, reason: string, before?: number) => Effect.Effect<void>
   /** Takes an event of the host. */
@@ -37,6 +38,7 @@ export class TaskManager extends Context.Service<TaskManager, {
     TaskManager,
     Effect.gen(function*() {
       const client = yield* SessionClient
+      const commands = yield* BackgroundCommands
       const completion = yield* Completion
       const life = yield* TaskLife
       const notices = yield* Notices
@@ -86,10 +88,12 @@ export class TaskManager extends Context.Service<TaskManager, {
         yield* completion.observe(event)
         if (event.type === "deleted") {
           yield* orders.forget(event.session)
-          const cleanUp = Effect.andThen(
+          const cleanUp = Effect.all([
+            commands.release(event.session, "its session was deleted"),
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
+            commands.endAll((command) => command.mission === event.session, "its session was deleted"),
             notices.forget(event.session)
-          )
+          ])
           yield* FiberSet.run(background, cleanUp) // stopping children takes a while, and the next event must not wait
           return
         }
@@ -142,7 +146,10 @@ export class TaskManager extends Context.Service<TaskManager, {
         ) {
           const belongs = (task: Task) => task.mission === root && task.createdAt < before
           const stopped = (yield* store.all).filter((task) => !isSettled(task) && belongs(task))
-          yield* life.cancelAll(belongs, reason)
+          yield* Effect.all([
+            life.cancelAll(belongs, reason),
+            commands.endAll((command) => command.mission === root && command.startedAt < before, reason)
+          ], { concurrency: 2 })
           for (const { id } of stopped) {
             const { session } = yield* Effect.orDie(store.get(id)) // it was just cancelled
             if (session !== undefined) yield* Effect.ignore(client.delete(session)) // the cleaner tries again
@@ -154,5 +161,11 @@ export class TaskManager extends Context.Service<TaskManager, {
   )
 }
 
-/** Tools whose answer tells the caller of a task's end. */
-const answering: ReadonlySet<string> = new Set(["delegate_task", "call_agent", "get_task_result"])
+/** Tools whose answer tells the caller of the end of a task, or of its command. */
+const answering: ReadonlySet<string> = new Set([
+  "delegate_task",
+  "call_agent",
+  "get_task_result",
+  "check_background",
+  "kill_background"
+])

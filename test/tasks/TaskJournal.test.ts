@@ -235,13 +235,19 @@ describe("a damaged journal", () => {
       const contents = yield* reading(
         [line({ kind: "journal", version: 2, instance: "x-y" }).trimEnd(), ...lines.slice(1)].join("\n")
       )
-      assert.deepStrictEqual(contents, { tasks: [], missions: [], damaged: [], unknownVersion: true })
+      assert.deepStrictEqual(contents, { tasks: [], missions: [], commands: [], damaged: [], unknownVersion: true })
     }).pipe(Effect.provide(world())))
 
   it.effect("an empty file, or one of nothing but line ends, holds nothing and is not damaged", () =>
     Effect.gen(function*() {
       for (const text of ["", "\n\n\n"]) {
-        assert.deepStrictEqual(yield* reading(text), { tasks: [], missions: [], damaged: [], unknownVersion: false })
+        assert.deepStrictEqual(yield* reading(text), {
+          tasks: [],
+          missions: [],
+          commands: [],
+          damaged: [],
+          unknownVersion: false
+        })
       }
     }).pipe(Effect.provide(world())))
 })
