@@ -34,7 +34,16 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   static readonly layer = (
     config: ConfigValues
   ): Layer.Layer<
-    Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
+    | Orchestrator
+    | TaskManager
+    | MissionLoop
+    | Recovery
+    | TaskStore
+    | Concurrency
+    | Notices
+    | BackgroundCommands
+    | CommandStore
+    | Config,
     never,
     SessionClient | Notifier | Instance | ProcessGroups | FileSystem.FileSystem | Path.Path
   > => {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
-import { cutMiddle } from "../../src/domain/Text.ts"
+import { cutMiddle, lastLines, plainText } from "../../src/domain/Text.ts"
 
 describe("a text that is cut in the middle", () => {
   it("stays whole when it fits", () => {
@@ -48,4 +48,21 @@ describe("a text that is cut in the middle", () => {
     },
     { arbitrary: { runs: 500, seed: 20_261_125 } }
   )
+})
+
+describe("the output of a program", () => {
+  it("is shown without colours, titles and what was overwritten", () => {
+    const escape = "\u001b"
+    assert.strictEqual(plainText(`${escape}[1;31mred${escape}[0m ${escape}]0;title\u0007text`), "red text")
+    assert.strictEqual(plainText("10%\r20%\r100%\nnext\r\n"), "100%\nnext\n")
+    assert.strictEqual(plainText("plain\ttext\n"), "plain\ttext\n")
+  })
+
+  it("has last lines", () => {
+    assert.strictEqual(lastLines("a\nb\nc\n", 2), "b\nc")
+    assert.strictEqual(lastLines("a\nb\nc", 1), "c")
+    assert.strictEqual(lastLines("a\nb", 5), "a\nb")
+    assert.strictEqual(lastLines("\na", 2), "\na")
+    assert.strictEqual(lastLines("", 3), "")
+  })
 })

@@ -192,8 +192,8 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A child that waits for tasks of its own is not done",
     file: "tasks/TaskLife.ts",
-    find: `if ((yield* ownTasks).length === 0) return`,
-    replace: `if ((yield* ownTasks).length >= 0) return`,
+    find: `if (!hasCommands && (yield* ownTasks).length === 0) return`,
+    replace: `if (!hasCommands && (yield* ownTasks).length >= 0) return`,
     expects: /another result/
   },
   {
