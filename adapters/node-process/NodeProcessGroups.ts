@@ -110,6 +110,7 @@ export const layer = Layer.effect(
         leader: Option.getOrElse(leader, () => ({ ...self, pid, startedAt: "" })), // it has ended already
         output: NodeStream.fromReadable({
           evaluate: () => output,
+          chunkSize: 8, // a flood must not hold up the host
           onError: String
         }).pipe(Stream.catchCause(() => Stream.empty)), // what was printed until then is all there is
         exit: Deferred.await(exited),

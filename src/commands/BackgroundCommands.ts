@@ -83,11 +83,14 @@ export type CommandRefused =
 export class BackgroundCommands extends Context.Service<BackgroundCommands, {
   /** Asks for the permission, records the command and starts it. It runs on in the background. */
   readonly run: (order: CommandOrder, caller: Caller) => Effect.Effect<Command, CommandRefused>
-  /** A command of the caller's mission, and what it has printed. Its agent counts as told when it reads of the end. */
-  readonly check: (
-    id: string,
-    caller: SessionId
-  ) => Effect.Effect<{ readonly command: Command; readonly output: string }, CommandNotFound | SessionError>
+  /**
+   * A command of the caller's mission, what it has printed, and the file that holds all of that. Its agent counts as told
+   * when it reads of the end.
+   */
+  readonly check: (id: string, caller: SessionId) => Effect.Effect<
+    { readonly command: Command; readonly output: string; readonly log: string },
+    CommandNotFound | SessionError
+  >
   /** All commands at hand of the caller's mission, oldest first. */
   readonly list: (caller: SessionId) => Effect.Effect<ReadonlyArray<Command>, SessionError>
   /** Stops a command of the caller's mission, and waits until nothing of it is left. Tells whether it still ran. */
@@ -119,6 +122,8 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
       const path = yield* Path.Path
       const store = yield* CommandStore
       const folder = path.join(root, ".opencode", "orchestrator", "commands")
+      /** Never read from a record: a journal may have come with the repository. */
+      const logOf = (id: CommandId) => path.join(folder, `${id}.log`)
       const lives = yield* FiberMap.make<CommandId>()
       const background = yield* FiberSet.make()
       const outputs = new Map<CommandId, () => string>()
@@ -193,7 +198,6 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
             order.timeout ?? Duration.toMillis(limits.timeLimit),
             Duration.toMillis(limits.maxTimeLimit)
           ),
-          log: path.join(folder, `${id}.log`),
           state: "starting",
           startedAt: yield* Clock.currentTimeMillis,
           told: false
@@ -215,9 +219,9 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         function*(command: Command, begun: Deferred.Deferred<Command, CannotStart | NoLog>) {
           const { id } = command
           const output = yield* makeFolder().pipe(
-            Effect.andThen(CommandOutput.make({ file: command.log, limit: limits.logBytes, mask })),
+            Effect.andThen(CommandOutput.make({ file: logOf(id), limit: limits.logBytes, mask })),
             Effect.provideService(FileSystem.FileSystem, fs),
-            Effect.mapError((error) => new NoLog({ file: command.log, why: error.message }))
+            Effect.mapError((error) => new NoLog({ file: logOf(id), why: error.message }))
           )
           outputs.set(id, output.text)
           const group = yield* groups.start({ id, command: command.command, cwd: command.cwd, grace: limits.grace })
@@ -301,7 +305,7 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         if (isUntoldCommand(command) && command.session === caller && command.notice === undefined) {
           yield* notices.answered({ id: command.id, parent: caller })
         }
-        return { command, output: outputs.get(command.id)?.() ?? command.output ?? "" }
+        return { command, output: outputs.get(command.id)?.() ?? command.output ?? "", log: logOf(command.id) }
       })
 
       const kill = Effect.fn("BackgroundCommands.kill")(function*(id: string, caller: SessionId, reason: string) {
@@ -322,7 +326,9 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         )
 
       /** The end of what a command has printed, from its file. */
-      const readEnd = Effect.fnUntraced(function*(file: string) {
+      const readEnd = Effect.fnUntraced(function*(id: CommandId) {
+        const file = logOf(id)
+        if ((yield* fs.realPath(file)) !== path.join(yield* fs.realPath(folder), `${id}.log`)) return ""
         const handle = yield* fs.open(file, { flag: "r" })
         const size = Number((yield* handle.stat).size)
         const bytes = new Uint8Array(Math.min(size, endRead))
@@ -334,7 +340,7 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         yield* endLeft(commands)
         for (const command of commands) {
           if (hasEnded(command)) continue
-          const output = yield* readEnd(command.log)
+          const output = yield* readEnd(command.id)
           outputs.set(command.id, () => output)
           yield* finish(command, { exit: {}, stopped: "with the OpenCode that it ran in" }, output)
         }
@@ -349,15 +355,15 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         const over = (yield* store.all).filter(isOver)
         const tooMany = over.slice(0, Math.max(0, over.length - endedKept))
         const old = over.filter(({ endedAt = now }) => now - endedAt >= Duration.toMillis(retention.completed))
-        for (const { id, log } of new Set([...tooMany, ...old])) {
-          yield* fs.remove(log, { force: true })
+        for (const { id } of new Set([...tooMany, ...old])) {
+          yield* fs.remove(logOf(id), { force: true })
           yield* forget(id)
         }
       })
       /** Logs that a crash left without a record. */
       const sweep = Effect.gen(function*() {
         const now = yield* Clock.currentTimeMillis
-        const known = new Set((yield* store.all).map(({ log }) => log))
+        const known = new Set((yield* store.all).map(({ id }) => logOf(id)))
         const names = yield* fs.readDirectory(folder).pipe(Effect.orElseSucceed((): ReadonlyArray<string> => [])) // none yet
         for (const name of names) {
           const file = path.join(folder, name)

@@ -4,7 +4,8 @@ import { Owner } from "../host/Instance.ts"
 import { MessageId, SessionId } from "./Session.ts"
 import { formatDuration } from "./Task.ts"
 
-export const CommandId = Schema.NonEmptyString.pipe(Schema.brand("CommandId"))
+/** Part of the name of its log file, so it must not be able to lead elsewhere. */
+export const CommandId = Schema.String.check(Schema.isPattern(/^job_[a-z0-9]{1,40}$/)).pipe(Schema.brand("CommandId"))
 export type CommandId = typeof CommandId.Type
 
 export const CommandState = Schema.Literals(["starting", "running", "ended"])
@@ -30,8 +31,6 @@ export const Command = Schema.Struct({
   cwd: Schema.String,
   /** In ms. */
   timeLimit: Schema.Int,
-  /** The file with its output. */
-  log: Schema.String,
   state: CommandState,
   /** The first process of its group. */
   leader: Schema.optionalKey(Owner),

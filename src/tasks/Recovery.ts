@@ -326,7 +326,7 @@ export class Recovery extends Context.Service<Recovery, {
 
       /** Whatever becomes of the tasks: no command outlives its OpenCode. What is recorded of them is told by whoever claims it. */
       const endCommands = Effect.gen(function*() {
-        for (const { foreign, path } of yield* lease.abandoned) {
+        for (const { foreign, path } of yield* lease.dead) {
           if (foreign) continue // whoever planted it must not name processes of this machine
           const contents = yield* readJournal(path).pipe(
             Effect.provideService(FileSystem.FileSystem, fs),

@@ -47,7 +47,9 @@ export const makeCommandTools = Effect.gen(function*() {
       if (hasEnded(command)) return commandLine(command, yield* Clock.currentTimeMillis)
       const limit = args.timeout !== undefined && args.timeout > command.timeLimit ? ", which is the most" : ""
       return `${command.id} started. It is stopped after ${formatDuration(command.timeLimit)}${limit}. `
-        + "You will be told of its end."
+        + (command.session === command.mission
+          ? "You will be told of its end."
+          : "You are told of its end while you work; it is stopped when you finish.")
     })
   })
 
@@ -59,13 +61,13 @@ export const makeCommandTools = Effect.gen(function*() {
       tailLines: Schema.optionalKey(whole(1, 2_000, `How many lines; without it ${shownLines}.`))
     }),
     handler: Effect.fnUntraced(function*({ tailLines = shownLines, taskId }, caller) {
-      const { command, output } = yield* commands.check(taskId, caller.session)
+      const { command, log, output } = yield* commands.check(taskId, caller.session)
       const printed = lastLines(output.trimEnd(), tailLines)
       const shown = printed.trim() === "" ? "(no output)" : cutMiddle(printed, shownCharacters)
       const isAll = printed.length >= output.trimEnd().length && printed.length <= shownCharacters
       return [
         commandLine(command, yield* Clock.currentTimeMillis),
-        ...(isAll ? [] : [`The last lines; all of it is in ${command.log}.`]),
+        ...(isAll ? [] : [`The last lines; all of it is in ${log}.`]),
         shown
       ].join("\n")
     })

@@ -1,12 +1,12 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, FileSystem, Layer, Schedule, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, FileSystem, Layer, Scope, Stream } from "effect"
 import { spawn } from "node:child_process"
-import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as NodeProcessGroups from "../../adapters/node-process/NodeProcessGroups.ts"
 import { CommandId } from "../../src/domain/Command.ts"
 import { ProcessGroups } from "../../src/host/ProcessGroups.ts"
+import { living, nap, untilLiving } from "./processes.ts"
 
 const services = Layer.provideMerge(NodeProcessGroups.layer, NodeServices.layer)
 const test = <E>(name: string, effect: Effect.Effect<void, E, ProcessGroups | FileSystem.FileSystem | Scope.Scope>) =>
@@ -28,28 +28,6 @@ const start = (
     }))
 
 const textOf = (output: Stream.Stream<Uint8Array>) => Stream.mkString(Stream.decodeText(output))
-
-/** Living processes with exactly this command line. */
-const living = (text: string) =>
-  readdirSync("/proc").filter((pid) => {
-    if (!/^\d+$/.test(pid)) return false
-    try {
-      const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
-      return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").join(" ").trim() === text
-        && !stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z")
-    } catch {
-      return false
-    }
-  })
-
-/** Waits until as many live as that; the test's own time limit ends the wait. */
-const untilLiving = (text: string, count: (living: number) => boolean) =>
-  Effect.sync(() => living(text).length).pipe(
-    Effect.repeat({ until: count, schedule: Schedule.spaced("20 millis") })
-  )
-
-/** A number of seconds that no other test sleeps. */
-const nap = () => 100_000 + (process.pid % 10_000) * 80 + made++
 
 describe.skipIf(process.platform !== "linux")("a process group", () => {
   test(
@@ -86,10 +64,10 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     "ends with all that the command has started, when it is told to",
     Effect.gen(function*() {
       const seconds = nap()
-      const group = yield* start(`sleep ${seconds} & (sleep ${seconds} & sleep ${seconds}); wait`)
-      yield* untilLiving(`sleep ${seconds}`, (count) => count >= 3)
+      const group = yield* start(`${seconds} & (${seconds} & ${seconds}); wait`)
+      yield* untilLiving(seconds, 3)
       yield* group.end
-      assert.deepStrictEqual(living(`sleep ${seconds}`), [])
+      assert.strictEqual(living(seconds), 0)
     })
   )
 
@@ -98,10 +76,10 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     Effect.gen(function*() {
       const seconds = nap()
       const scope = yield* Scope.make()
-      yield* Scope.provide(start(`sleep ${seconds} & sleep ${seconds}`), scope)
-      yield* untilLiving(`sleep ${seconds}`, (count) => count >= 2)
+      yield* Scope.provide(start(`${seconds} & ${seconds}`), scope)
+      yield* untilLiving(seconds, 2)
       yield* Scope.close(scope, Exit.void)
-      assert.deepStrictEqual(living(`sleep ${seconds}`), [])
+      assert.strictEqual(living(seconds), 0)
     })
   )
 
@@ -109,8 +87,8 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     "may clean up before it ends",
     Effect.gen(function*() {
       const seconds = nap()
-      const group = yield* start(`trap 'echo cleaned; exit 3' TERM; echo ready; sleep ${seconds} & wait`)
-      yield* untilLiving(`sleep ${seconds}`, (count) => count > 0)
+      const group = yield* start(`trap 'echo cleaned; exit 3' TERM; echo ready; ${seconds} & wait`)
+      yield* untilLiving(seconds, 1)
       yield* group.end
       assert.strictEqual(yield* textOf(group.output), "ready\ncleaned\n")
     })
@@ -120,12 +98,12 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     "is killed after the grace when it does not end",
     Effect.gen(function*() {
       const seconds = nap()
-      const group = yield* start(`trap '' TERM; sleep ${seconds} & sleep ${seconds}`, { grace: "200 millis" })
-      yield* untilLiving(`sleep ${seconds}`, (count) => count >= 2)
+      const group = yield* start(`trap '' TERM; ${seconds} & ${seconds}`, { grace: "200 millis" })
+      yield* untilLiving(seconds, 2)
       const [time] = yield* Effect.timed(group.end)
       assert.isAtLeast(Duration.toMillis(time), 200)
       assert.isBelow(Duration.toMillis(time), 3_000)
-      assert.deepStrictEqual(living(`sleep ${seconds}`), [])
+      assert.strictEqual(living(seconds), 0)
     })
   )
 
@@ -143,10 +121,10 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     "ends also what has left it for a session of its own",
     Effect.gen(function*() {
       const seconds = nap()
-      const group = yield* start(`setsid sleep ${seconds} & setsid -f sleep ${seconds}; sleep ${seconds}`)
-      yield* untilLiving(`sleep ${seconds}`, (count) => count >= 3)
+      const group = yield* start(`setsid ${seconds} & setsid -f ${seconds}; ${seconds}`)
+      yield* untilLiving(seconds, 3)
       yield* group.end
-      assert.deepStrictEqual(living(`sleep ${seconds}`), [])
+      assert.strictEqual(living(seconds), 0)
     })
   )
 
@@ -154,11 +132,11 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     "is not ended by what the command leaves behind: that is seen, and ended by the end",
     Effect.gen(function*() {
       const seconds = nap()
-      const group = yield* start(`sleep ${seconds} & echo left it`)
+      const group = yield* start(`${seconds} & echo left it`)
       assert.deepStrictEqual(yield* group.exit, { code: 0 })
-      assert.lengthOf(living(`sleep ${seconds}`), 1)
+      assert.strictEqual(living(seconds), 1)
       yield* group.end
-      assert.deepStrictEqual(living(`sleep ${seconds}`), [])
+      assert.strictEqual(living(seconds), 0)
     })
   )
 
@@ -187,10 +165,10 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
       `ends when its host ends by ${signal}`,
       Effect.gen(function*() {
         const seconds = nap()
-        const host = yield* startHost(newId(), `sleep ${seconds} & (trap '' TERM; sleep ${seconds}) & wait`)
-        yield* untilLiving(`sleep ${seconds}`, (count) => count >= 2)
+        const host = yield* startHost(newId(), `${seconds} & (trap '' TERM; ${seconds}) & wait`)
+        yield* untilLiving(seconds, 2)
         host.kill(signal)
-        yield* untilLiving(`sleep ${seconds}`, (count) => count === 0)
+        yield* untilLiving(seconds, 0)
       })
     )
   }
@@ -200,16 +178,16 @@ describe.skipIf(process.platform !== "linux")("a process group", () => {
     Effect.gen(function*() {
       const seconds = nap()
       const id = newId()
-      const host = yield* startHost(id, `setsid sleep ${seconds} & sleep ${seconds}; wait`)
-      yield* untilLiving(`sleep ${seconds}`, (count) => count >= 2)
+      const host = yield* startHost(id, `setsid ${seconds} & ${seconds}; wait`)
+      yield* untilLiving(seconds, 2)
       host.kill("SIGKILL")
-      yield* untilLiving(`sleep ${seconds}`, (count) => count === 1)
+      yield* untilLiving(seconds, 1)
       const groups = yield* ProcessGroups
       yield* groups.endLeft(CommandId.make(`${id}0`), undefined)
       yield* groups.endLeft(CommandId.make(id.slice(0, -1)), undefined)
-      assert.lengthOf(living(`sleep ${seconds}`), 1, "only those of the command itself are ended")
+      assert.strictEqual(living(seconds), 1, "only those of the command itself are ended")
       yield* groups.endLeft(id, undefined)
-      assert.lengthOf(living(`sleep ${seconds}`), 0)
+      assert.strictEqual(living(seconds), 0)
     })
   )
 })

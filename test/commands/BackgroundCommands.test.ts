@@ -57,6 +57,7 @@ const runs = (...commands: ReadonlyArray<string | object>): Actor => (request) =
       : { text: request.toolResults.length > 0 ? "started" : "heard" }
   )
 
+const logOf = (id: string) => `/project/.opencode/orchestrator/commands/${id}.log`
 const programs = Effect.flatMap(SimulatedPrograms, ({ running }) => running)
 const nextProgram = Effect.flatMap(SimulatedPrograms, ({ next }) => doing(next))
 const commands = Effect.flatMap(CommandStore, ({ all }) => all)
@@ -176,8 +177,8 @@ describe("a background command", () => {
       const [text = ""] = yield* told(session)
       assert.include(text, "it says [masked GitHub token]\nthe last line")
       assert.isBelow(text.length, 3_000)
-      const [{ log } = assert.fail("no command")] = yield* commands
-      const file = (yield* (yield* MemoryDisk).read(log)) ?? ""
+      const [{ id } = assert.fail("no command")] = yield* commands
+      const file = (yield* (yield* MemoryDisk).read(logOf(id))) ?? ""
       assert.isTrue(file.startsWith("begins\n[masked GitHub token]\nxxx"))
       assert.isTrue(file.endsWith("\n[the output went on; this file takes 100000 bytes]\n"))
       assert.isBelow(file.length, 101_000)
@@ -462,6 +463,39 @@ describe("the commands of", () => {
       )
     }).pipe(withWorld({ test: runs("server") })))
 
+  it.effect("an instance that is not known to be dead run on", () =>
+    Effect.gen(function*() {
+      const processes = yield* SimulatedInstance.SimulatedProcesses
+      const first = yield* start()
+      yield* first.do(say("test it", builder))
+      yield* first.do(nextProgram)
+      yield* first.do(until(idle))
+      yield* processes.see(first.owner, false)
+      yield* start()
+      yield* pass("5 minutes")
+      assert.lengthOf(yield* programs, 1)
+    }).pipe(withWorld({ test: runs({ command: "server", timeout: 3_600_000 }) })))
+
+  it.effect("a journal that came with the repository are not taken for this machine's", () =>
+    Effect.gen(function*() {
+      const { fileSystem } = yield* MemoryDisk
+      const first = yield* start()
+      yield* first.do(say("test it", builder))
+      yield* first.do(nextProgram)
+      yield* first.do(until(idle))
+      yield* first.kill
+      const folder = "/project/.opencode/orchestrator"
+      for (const name of yield* fileSystem.readDirectory(folder)) {
+        if (name.endsWith(".lease")) yield* fileSystem.remove(`${folder}/${name}`)
+        if (name.endsWith(".jsonl")) {
+          yield* fileSystem.rename(`${folder}/${name}`, `${folder}/${name.replace("simulated1", "elsewhere9")}`)
+        }
+      }
+      yield* start()
+      yield* pass("5 minutes")
+      assert.lengthOf(yield* programs, 1)
+    }).pipe(withWorld({ test: runs({ command: "server", timeout: 3_600_000 }) })))
+
   it.effect("an instance that is killed end also when nothing else is recovered", () =>
     Effect.gen(function*() {
       const first = yield* start()
@@ -522,13 +556,13 @@ describe("what an ended command leaves", () => {
       yield* program.print("words\n")
       yield* program.exit({ code: 0 })
       yield* until(isTold)
-      const [{ log } = assert.fail("no command")] = yield* commands
+      const [{ id } = assert.fail("no command")] = yield* commands
       const disk = yield* MemoryDisk
-      assert.strictEqual(yield* disk.read(log), "words\n")
+      assert.strictEqual(yield* disk.read(logOf(id)), "words\n")
       yield* pass("29 minutes")
       assert.lengthOf(yield* commands, 1)
       yield* pass("2 minutes")
       assert.deepStrictEqual(yield* commands, [])
-      assert.isUndefined(yield* disk.read(log))
+      assert.isUndefined(yield* disk.read(logOf(id)))
     }).pipe(withActors({ test: runs("tests") })))
 })

@@ -20,7 +20,6 @@ const fresh: Command = {
   command: "npm   test\n",
   cwd: "/project",
   timeLimit: 1_000,
-  log: "/log",
   state: "starting",
   startedAt: 0,
   told: false
@@ -46,7 +45,7 @@ describe("a command", () => {
       const command = after(events)
       assert.strictEqual(commandLine(command, 9_000), line)
       assert.strictEqual(tellsEnd(line, command.id), command.state === "ended", line)
-      assert.isFalse(tellsEnd(line, CommandId.make("job_")), line)
+      assert.isFalse(tellsEnd(line, CommandId.make("job_12")), line)
     }
     assert.include(commandLine({ ...fresh, label: "the tests" }, 0), "· the tests")
   })
