@@ -202,9 +202,11 @@ export class Notices extends Context.Service<Notices, {
       const wait = Effect.fnUntraced(function*(parent: SessionId) {
         const tasks = yield* tasksOf(parent)
         const ended = tasks.filter(isUntold).map((task) => task.endedAt ?? 0)
+        const own = yield* store.bySession(parent)
+        // A child ends with its commands: what became of them must not wake it.
+        if (Option.exists(own, isSettled)) yield* toldCommands(yield* untoldCommands(parent))
         const endedCommands = yield* untoldCommands(parent)
         if (ended.length + endedCommands.length === 0) return undefined
-        const own = yield* store.bySession(parent)
         // A child that waits for its tasks holds no slot: it is told by its own life, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
         // A child that ended badly is not to be woken by the ends of its own tasks.

@@ -20,12 +20,14 @@ import {
   delegates,
   doing,
   heard,
+  notices,
   pass,
   replies,
   say,
   sessionOf,
   start,
   states,
+  tasks,
   until,
   use,
   withActors as withActorsAnywhere,
@@ -541,6 +543,43 @@ describe("the commands of", () => {
               yield* second.end
             }).pipe(withWorld({ test: runs("tests") }))
           }
+        }
+        assert.isAbove(recorded, 20)
+      }),
+    60_000
+  )
+
+  it.effect(
+    "a child in an instance that is killed at any of its effects: none runs on, and no end of one wakes a child that is done",
+    () =>
+      Effect.gen(function*() {
+        let reached = true
+        let recorded = 0
+        for (let effect = 1; reached; effect++) {
+          yield* Effect.gen(function*() {
+            const first = yield* start({ arm: [effect, "after"] })
+            yield* Effect.exit(first.do(say("goal")))
+            yield* pass("15 seconds")
+            const died = yield* first.gate.diedAt
+            reached = died !== undefined
+            yield* first.killHost
+            const second = yield* start()
+            yield* pass("3 minutes")
+            const where = `effect ${effect}, ${died}`
+            assert.deepStrictEqual(yield* programs, [], where)
+            assert.isTrue((yield* second.do(commands)).every((command) => command.told), where)
+            for (const { parent, session, state, told: isTold } of yield* second.do(tasks)) {
+              assert.strictEqual(state, "completed", where)
+              assert.isTrue(isTold, where)
+              assert.lengthOf(yield* second.do(notices(parent)), 1, where)
+              if (session === undefined) continue
+              recorded++
+              assert.isAtMost((yield* second.do(told(session))).length, 1, where)
+              const made = yield* second.do(calls(session))
+              assert.isTrue(made.every(({ outcome }) => outcome !== "open"), where)
+            }
+            yield* second.end
+          }).pipe(withWorld({ goal: delegates([{ prompt: "serve it" }]), serve: runs("server") }))
         }
         assert.isAbove(recorded, 20)
       }),
