@@ -82,12 +82,12 @@ layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 se
         assert.strictEqual(living(sleep), 0)
       }), 120_000)
 
-    it.effect("may print a gigabyte, and the host does not grow", () =>
+    it.effect("may print more than the host has room for", () =>
       Effect.gen(function*() {
         const project = yield* openProject()
         yield* Effect.promise(() => project.client.session.list())
         const before = memoryOf("opencode")
-        const session = yield* project.say(prompt(run("yes 0123456789abcdef | head -c 1G; echo over")), "Builder")
+        const session = yield* project.say(prompt(run("yes 0123456789abcdef | head -c 300M; echo over")), "Builder")
         let most = 0
         const watch = Effect.sync(() => {
           most = Math.max(most, memoryOf("opencode"))
@@ -98,7 +98,7 @@ layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 se
         )
         assert.match(told[0] ?? "", /ended with exit code 0 after .*\n[^]*characters left out[^]*over$/)
         assert.isAbove(before, 0)
-        assert.isBelow(most - before, 400_000_000)
+        assert.isBelow(most - before, 250_000_000)
       }), 120_000)
   }
 )
