@@ -144,6 +144,18 @@ export const ConfigSchema = group({
     "auto",
     "What becomes of tasks that a restart interrupted: auto goes on with them, ask waits for /resume, off leaves them."
   ),
+  commands: field(
+    group({
+      perSession: field(limit, 5, "Background commands of one session that run at once."),
+      total: field(limit, 20, "Background commands that run at once, all together."),
+      timeLimit: field(Time, "10 minutes", "How long a background command may run when its agent sets no limit."),
+      maxTimeLimit: field(Time, "60 minutes", "The longest limit that an agent can set."),
+      grace: field(Time, "3 seconds", "How long a command that is stopped may take to end before it is killed."),
+      logBytes: field(count(1_000, 1_000_000_000), 10_000_000, "How much of a command's output its log file takes.")
+    }),
+    {},
+    "Commands that agents run in the background."
+  ),
   continuations: field(
     count(0, 100),
     5,

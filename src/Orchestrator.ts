@@ -1,8 +1,11 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, and effect's FileSystem and Path. */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
+import { CommandStore } from "./commands/CommandStore.ts"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
 import type { Instance } from "./host/Instance.ts"
 import type { Notifier } from "./host/Notifier.ts"
+import type { ProcessGroups } from "./host/ProcessGroups.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { Budgets } from "./mission/Budgets.ts"
@@ -31,6 +34,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { makeCommandTools } from "./tools/commandTools.ts"
 import { makePlanTools } from "./tools/planTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
@@ -58,15 +62,18 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | SmartContext
     | TodoEnforcer
     | TaskDecomposer
-    | Plans,
+    | Plans
+    | BackgroundCommands
+    | CommandStore,
     never,
-    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
+    SessionClient | Notifier | Instance | ProcessGroups | FileSystem.FileSystem | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
     const state = Layer.mergeAll(
+      CommandStore.layer,
       Concurrency.layer,
       Completion.layer,
       Ids.layer,
@@ -80,6 +87,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
+      Layer.provideMerge(BackgroundCommands.layer),
       Layer.provideMerge(
         Layer.mergeAll(Notices.layer, Orders.layer, Retries.layer, StallWatch.layer, TurnRecovery.layer)
       ),
@@ -103,7 +111,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools)]
+  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools), ...(yield* makeCommandTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

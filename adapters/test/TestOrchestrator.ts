@@ -13,6 +13,7 @@ import * as MemoryFileSystem from "./MemoryFileSystem.ts"
 import * as RecordingNotifier from "./RecordingNotifier.ts"
 import { SimulatedHost, type SimulatedHostOptions, type SimulatedProcess } from "./SimulatedHost.ts"
 import * as SimulatedInstance from "./SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "./SimulatedProcessGroups.ts"
 
 /** Settings as a user would write them. */
 type Settings = Readonly<Record<string, unknown>>
@@ -56,6 +57,7 @@ export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
     Layer.provideMerge(Layer.mergeAll(
       SimulatedHost.layer(options),
       SimulatedInstance.SimulatedProcesses.layer,
+      SimulatedProcessGroups.SimulatedPrograms.layer,
       RecordingNotifier.layer,
       Path.layer
     ))

@@ -10,5 +10,14 @@ export const reading: Readonly<Record<string, Permission>> = {
   grep_search: "allow"
 }
 
+/** Running commands. Whoever can start one can also see what runs, and stop it. */
+export const running: Readonly<Record<string, Permission>> = {
+  bash: "allow",
+  run_background: "allow",
+  check_background: "allow",
+  list_background: "allow",
+  kill_background: "allow"
+}
+
 /** Reading the web. */
 export const web: Readonly<Record<string, Permission>> = { webfetch: "allow", websearch: "allow", codesearch: "allow" }

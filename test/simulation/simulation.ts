@@ -5,6 +5,7 @@ import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -68,6 +69,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     notifier,
     Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
     SimulatedInstance.SimulatedProcesses.layer,
+    SimulatedProcessGroups.SimulatedPrograms.layer,
     Ids.layer,
     Path.layer
   )
