@@ -59,9 +59,9 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     promise: "A mission is recorded",
-    file: "mission/Missions.ts",
-    find: `return Effect.ignore(journal.record("mission", mission.root, mission))`,
-    replace: `return journal.drop("mission", mission.root)`,
+    file: "tasks/TaskJournal.ts",
+    find: `key.startsWith("mission ") ? decodeMission(record) : Option.none()`,
+    replace: `key.startsWith("no mission ") ? decodeMission(record) : Option.none()`,
     expects: /the mission is lost/
   },
   {
