@@ -103,6 +103,7 @@ export const ConfigSchema = group({
     5,
     "How often in a row a Commander that stops early is told to go on, without a tool call in between."
   ),
+  searchTimeLimit: field(Time, "30 seconds", "The longest that one search in files may take."),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")
 }).annotate({ title: "OpenCode Orchestrator" })

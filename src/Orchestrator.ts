@@ -1,4 +1,4 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, Search, and effect's FileSystem and Path. */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
 import type { Instance } from "./host/Instance.ts"
@@ -6,6 +6,7 @@ import type { Notifier } from "./host/Notifier.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
+import type { Search } from "./search/Search.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -20,6 +21,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { makeSearchTools } from "./tools/searchTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
 
@@ -32,7 +34,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   ): Layer.Layer<
     Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
     never,
-    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
+    SessionClient | Notifier | Instance | Search | FileSystem.FileSystem | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
@@ -60,7 +62,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = yield* makeTaskTools
+  const tools = [...(yield* makeTaskTools), ...(yield* makeSearchTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

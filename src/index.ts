@@ -10,6 +10,8 @@ export { Notifier, presets, type Toast } from "./host/Notifier.ts"
 export * from "./host/SessionClient.ts"
 export { MissionLoop } from "./mission/MissionLoop.ts"
 export { Orchestrator } from "./Orchestrator.ts"
+export * from "./search/Query.ts"
+export { BadPattern, Search, SearchFailed } from "./search/Search.ts"
 export { Concurrency, type Slot, type SlotRequest } from "./tasks/Concurrency.ts"
 export {
   CannotResume,

@@ -12,6 +12,7 @@ import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Recovery } from "../../src/tasks/Recovery.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
+import * as RipgrepSearch from "../node-search/RipgrepSearch.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -32,7 +33,8 @@ export const server: Plugin = async (input, options) => {
   const ports = Layer.mergeAll(
     NodeInstance.layer(projectRoot(input)),
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
-    Toasts.layer(client, config.toasts)
+    Toasts.layer(client, config.toasts),
+    RipgrepSearch.layer()
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
