@@ -1,7 +1,7 @@
 /** What every search promises; run by the one on a thread and by the one with ripgrep. */
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, FileSystem, Layer, Path } from "effect"
+import { Effect, Fiber, FileSystem, Layer, Path, type Scope } from "effect"
 import { maxCount, maxFileSize } from "../../src/search/Query.ts"
 import { Search } from "../../src/search/Search.ts"
 
@@ -45,12 +45,12 @@ export const searchContract = (
   describe.skipIf(missing !== undefined)(
     `Search: ${name}${missing === undefined ? "" : ` (skipped: ${missing})`}`,
     () => {
-      const promise = <E>(
+      const promises = <E>(
         what: string,
-        test: Effect.Effect<void, E, Layer.Success<typeof world> | import("effect").Scope.Scope>
+        test: Effect.Effect<void, E, Layer.Success<typeof world> | Scope.Scope>
       ) => it.live(what, () => Effect.provide(test, world))
 
-      promise(
+      promises(
         "finds the lines that match, in the order of their paths",
         Effect.gen(function*() {
           const { grep, lines } = yield* open({
@@ -74,7 +74,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "searches in one folder or one file, and names what it finds from the top",
         Effect.gen(function*() {
           const { glob, grep } = yield* open({ "a/b/c.txt": "x", "a/d.txt": "x", "e.txt": "x" })
@@ -86,7 +86,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "gives no more than is wanted, and counts the rest",
         Effect.gen(function*() {
           const { glob, lines, search, top } = yield* open({
@@ -107,7 +107,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "finds for several patterns what it finds for each of them",
         Effect.gen(function*() {
           const { lines } = yield* open({ "a": "one\ntwo\none two\n", "b": "two" })
@@ -120,7 +120,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "reads patterns in one and the same way",
         Effect.gen(function*() {
           const { grep, write } = yield* open({})
@@ -170,7 +170,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "refuses a pattern that is none, and says where",
         Effect.gen(function*() {
           const { glob, grep } = yield* open({ a: "x" })
@@ -190,7 +190,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "takes time in proportion to the text, whatever the pattern",
         Effect.gen(function*() {
           const line = `${"a".repeat(100_000)}b`
@@ -201,7 +201,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "shows of a long line the part around the match",
         Effect.gen(function*() {
           const { grep } = yield* open({ a: `${"x".repeat(5_000)}ünéedle${"y".repeat(5_000)}` })
@@ -211,7 +211,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "leaves out binary files, huge ones, links, and what often holds secrets",
         Effect.gen(function*() {
           const { at, fs, glob, grep } = yield* open({
@@ -239,7 +239,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "reads UTF-8 and UTF-16 with and without its mark, and both ends of lines",
         Effect.gen(function*() {
           const { grep } = yield* open({
@@ -254,7 +254,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "takes names as they are, and shows a line as one line",
         Effect.gen(function*() {
           const { glob, lines } = yield* open({
@@ -275,7 +275,7 @@ export const searchContract = (
         })
       )
 
-      promise(
+      promises(
         "leaves out what is ignored: at every level, with exceptions, by git's and by the other files",
         Effect.gen(function*() {
           const { glob, grep } = yield* open({
@@ -303,14 +303,14 @@ export const searchContract = (
           })
           const seen = ["b/a.log", "b/dist/out", "b/shown.log", "c.tmp", "inner/a.log", "inner/mine.txt", "keep.log"]
           assert.deepStrictEqual(yield* grep("^x"), seen.map((path) => `${path}:1: x`))
-          assert.deepStrictEqual((yield* glob("**")).filter((path) => !/ignore$/.test(path)), seen)
+          assert.deepStrictEqual((yield* glob("**")).filter((path) => !path.endsWith("ignore")), seen)
           assert.deepStrictEqual(yield* grep("^x", "b/b.log"), [])
           // A folder that is named is searched, also where it is ignored itself.
           assert.deepStrictEqual(yield* grep("^x", "node_modules/m"), ["node_modules/m/index.js:1: x"])
         })
       )
 
-      promise(
+      promises(
         "finds files by name at any depth, or by path",
         Effect.gen(function*() {
           const { glob } = yield* open({
@@ -339,7 +339,7 @@ export const searchContract = (
           yield* fs.chmod(at("a"), 0o700)
         }).pipe(Effect.provide(world)))
 
-      promise(
+      promises(
         "stops when it is interrupted, and the next one has its place",
         Effect.gen(function*() {
           // An hour's work for any engine, were it done.
@@ -354,7 +354,7 @@ export const searchContract = (
             Array.from({ length: 6 }),
             () => Effect.forkChild(search.lines(slow), { startImmediately: true })
           )
-          yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+          yield* Effect.yieldNow
           const before = performance.now()
           yield* Fiber.interruptAll(searches)
           yield* write("g", "small")
