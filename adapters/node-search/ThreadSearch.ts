@@ -26,6 +26,7 @@ export const make: Effect.Effect<Search["Service"], never, Scope.Scope> = Effect
       return Effect.try({ try: start, catch: (error) => new SearchFailed({ reason: String(error) }) })
     }
     idle.delete(worker)
+    worker.ref()
     return Effect.succeed(worker)
   })
 
@@ -33,6 +34,7 @@ export const make: Effect.Effect<Search["Service"], never, Scope.Scope> = Effect
     Effect.suspend(() => {
       const search = {}
       idle.set(worker, search)
+      worker.unref() // an idle one does not keep the process from ending
       const retire = Effect.suspend(() =>
         idle.get(worker) === search && idle.delete(worker) ? end(worker) : Effect.void
       )
