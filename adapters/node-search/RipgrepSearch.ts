@@ -29,7 +29,8 @@ const Message = Schema.fromJsonString(Schema.Union([
       path: Text,
       lines: Text,
       line_number: Schema.Int,
-      submatches: Schema.Array(Schema.Struct({ start: Schema.Int, end: Schema.Int }))
+      // One for every match in the line, of which only the first is looked at: `.` has as many as the line has letters.
+      submatches: Schema.Array(Schema.Unknown)
     })
   }),
   Schema.Struct({
@@ -40,6 +41,12 @@ const Message = Schema.fromJsonString(Schema.Union([
   Schema.Struct({ type: Schema.Literal("begin") })
 ]))
 type Message = typeof Message.Type
+
+/** Where a match is in its line, in bytes. */
+const Submatch = Schema.Struct({ start: Schema.Int, end: Schema.Int })
+
+/** The longest message that is read, in characters: to take longer ones apart would hold up everything else. */
+const maxMessageLength = 500_000
 
 /** Why ripgrep is left aside for one search. Not for users: another way is taken. */
 class NotByRipgrep extends Schema.TaggedError<NotByRipgrep>()("NotByRipgrep", {}) {}
@@ -74,8 +81,14 @@ export const make = (binary: string) =>
         })
       ).pipe(Effect.mapError(() => new NotByRipgrep()))
       const tally = makeTally(limit)
+      let open = 0
       yield* handle.stdout.pipe(
         Stream.decodeText,
+        Stream.mapEffect((text) => {
+          const feed = text.lastIndexOf("\n")
+          open = feed < 0 ? open + text.length : text.length - feed - 1
+          return open > maxMessageLength ? Effect.fail(new NotByRipgrep()) : Effect.succeed(text)
+        }),
         Stream.splitLines,
         Stream.map((line) => tally.take(Schema.decodeOption(Message)(line))),
         Stream.takeUntil((isOver) => isOver),
@@ -180,12 +193,10 @@ const toPath = (path: string): string => path.replace(/^\.\//, "").split(sep).jo
 
 const toLine = (path: string, data: Extract<Message, { readonly type: "match" }>["data"]): FoundLine => {
   const text = decode(data.lines).replace(/\r?\n$/, "").replace(/^\uFEFF/, "")
-  const [first] = data.submatches
-  // Offsets are in bytes.
-  const bytes = first === undefined ? undefined : Buffer.from(text)
-  const start = bytes?.subarray(0, first?.start).toString().length ?? 0
-  const end = bytes?.subarray(0, first?.end).toString().length ?? 0
-  return { path, line: data.line_number, text: excerpt(text, start, end) }
+  const first = Option.getOrElse(Schema.decodeUnknownOption(Submatch)(data.submatches[0]), () => ({ start: 0, end: 0 }))
+  const bytes = Buffer.from(text)
+  const before = (end: number) => bytes.subarray(0, end).toString().length
+  return { path, line: data.line_number, text: excerpt(text, before(first.start), before(first.end)) }
 }
 
 const classes: Readonly<Record<string, string>> = { d: "0-9", w: "0-9A-Za-z_", s: "\\t\\n\\f\\r " }

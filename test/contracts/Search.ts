@@ -204,10 +204,13 @@ export const searchContract = (
       promises(
         "shows of a long line the part around the match",
         Effect.gen(function*() {
-          const { grep } = yield* open({ a: `${"x".repeat(5_000)}ünéedle${"y".repeat(5_000)}` })
+          const { grep, write } = yield* open({ a: `${"x".repeat(5_000)}ünéedle${"y".repeat(5_000)}` })
           const [line] = (yield* grep("néedle")) ?? []
           assert.match(line ?? "", /^a:1: …x+ünéedley+…$/)
           assert.isBelow(line?.length ?? 0, 220)
+          // As many matches as letters, of which the first is shown.
+          yield* write("a", "x".repeat(maxFileSize - 1))
+          assert.deepStrictEqual(yield* grep("."), [`a:1: ${"x".repeat(200)}…`])
         })
       )
 
