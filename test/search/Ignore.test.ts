@@ -55,6 +55,21 @@ describe("what is ignored", () => {
     }
   }
 
+  it("in a worktree is also what its repository excludes", () => {
+    const worktree = `${root}-worktree`
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first")
+    git("worktree", "add", "-q", "--detach", worktree)
+    try {
+      write(".git/info/exclude", "mine.txt")
+      writeFileSync(join(worktree, "mine.txt"), "x")
+      writeFileSync(join(worktree, "others.txt"), "x")
+      const answer = scan({ files: { pattern: "**", target: worktree, top: worktree, limit: 10 } })
+      assert.deepStrictEqual(answer, { files: { paths: ["others.txt"], total: 1 } })
+    } finally {
+      rmSync(worktree, { recursive: true })
+    }
+  })
+
   it.effect.prop(
     "is what git ignores",
     tree,
