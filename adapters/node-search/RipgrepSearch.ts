@@ -2,7 +2,7 @@
  * The search port with ripgrep where one is installed: several times as fast in large trees. Files are found, and what
  * ripgrep will not do is done, by the search on a thread, which it must agree with in all it answers.
  */
-import { Effect, FileSystem, Layer, Option, Schema, Stream } from "effect"
+import { Effect, FileSystem, Layer, Option, Schema, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { basename, relative, sep } from "node:path"
 import {
@@ -56,6 +56,7 @@ export const make = (binary: string) =>
     const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
     const fs = yield* FileSystem.FileSystem
     const threads = yield* ThreadSearch.make
+    const room = yield* Semaphore.make(ThreadSearch.atOnce)
 
     const isThere = yield* Effect.cached(
       spawner.string(ChildProcess.make(binary, ["--version"], { stdin: "ignore", stderr: "ignore" })).pipe(
@@ -114,7 +115,9 @@ export const make = (binary: string) =>
           const compiled = compile(pattern)
           if ("problem" in compiled) return yield* new BadPattern({ pattern, ...compiled })
         }
-        return yield* Effect.forEach(query.patterns, (pattern) => find(pattern, query), { concurrency: 2 }).pipe(
+        return yield* Effect.forEach(query.patterns, (pattern) => room.withPermit(find(pattern, query)), {
+          concurrency: ThreadSearch.atOnce
+        }).pipe(
           Effect.catchTag("NotByRipgrep", () => threads.lines(query))
         )
       })

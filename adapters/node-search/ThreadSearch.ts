@@ -6,13 +6,13 @@ import type { ScanAnswer, ScanRequest } from "./scan.ts"
 import { start } from "./searchThread.ts"
 
 /** How many searches run at once; further ones wait. */
-const threads = 4
+export const atOnce = 4
 /** How long a thread is kept for the next search: agents search in bursts, and starting one takes a tenth of a second. */
 const idleTime = "30 seconds"
 
 export const make: Effect.Effect<Search["Service"], never, Scope.Scope> = Effect.gen(function*() {
   const scope = yield* Effect.scope
-  const room = yield* Semaphore.make(threads)
+  const room = yield* Semaphore.make(atOnce)
   /** Threads without work, and since which search of theirs. */
   const idle = new Map<Worker, object>()
 
