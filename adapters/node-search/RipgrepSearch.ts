@@ -88,7 +88,8 @@ export const make = (binary: string) =>
         Stream.mapEffect((text) => {
           const feed = text.lastIndexOf("\n")
           open = feed < 0 ? open + text.length : text.length - feed - 1
-          return open > maxMessageLength ? Effect.fail(new NotByRipgrep()) : Effect.succeed(text)
+          // Others have their turn between one piece and the next.
+          return open > maxMessageLength ? Effect.fail(new NotByRipgrep()) : Effect.as(Effect.yieldNow, text)
         }),
         Stream.splitLines,
         Stream.map((line) => tally.take(Schema.decodeOption(Message)(line))),
