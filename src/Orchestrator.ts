@@ -1,4 +1,7 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, and effect's FileSystem and Path. */
+/**
+ * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, Search, and effect's
+ * FileSystem and Path.
+ */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
 import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
 import { CommandStore } from "./commands/CommandStore.ts"
@@ -18,6 +21,7 @@ import { TaskDecomposer } from "./mission/TaskDecomposer.ts"
 import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { UserCommands } from "./mission/UserCommands.ts"
 import { TurnRecovery } from "./recovery/TurnRecovery.ts"
+import type { Search } from "./search/Search.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -36,6 +40,7 @@ import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
 import { makeCommandTools } from "./tools/commandTools.ts"
 import { makePlanTools } from "./tools/planTools.ts"
+import { makeSearchTools } from "./tools/searchTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
 
@@ -66,7 +71,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | BackgroundCommands
     | CommandStore,
     never,
-    SessionClient | Notifier | Instance | ProcessGroups | FileSystem.FileSystem | Path.Path
+    SessionClient | Notifier | Instance | ProcessGroups | Search | FileSystem.FileSystem | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
@@ -111,7 +116,12 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools), ...(yield* makeCommandTools)]
+  const tools = [
+    ...(yield* makeTaskTools),
+    ...(yield* makePlanTools),
+    ...(yield* makeCommandTools),
+    ...(yield* makeSearchTools)
+  ]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

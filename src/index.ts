@@ -22,6 +22,8 @@ export { SmartContext } from "./mission/SmartContext.ts"
 export { NotARoot, type Standing, TaskDecomposer, TooManyPlans } from "./mission/TaskDecomposer.ts"
 export { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 export { Orchestrator } from "./Orchestrator.ts"
+export * from "./search/Query.ts"
+export { BadPattern, Search, SearchFailed } from "./search/Search.ts"
 export { Concurrency, type Slot, type SlotRequest } from "./tasks/Concurrency.ts"
 export {
   CannotResume,

@@ -17,6 +17,7 @@ import { Orchestrator } from "../../src/Orchestrator.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import * as NodeProcessGroups from "../node-process/NodeProcessGroups.ts"
+import * as RipgrepSearch from "../node-search/RipgrepSearch.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -38,7 +39,8 @@ export const server: Plugin = async (input, options) => {
     NodeInstance.layer(projectRoot(input)),
     NodeProcessGroups.layer,
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
-    Toasts.layer(client, config.toasts)
+    Toasts.layer(client, config.toasts),
+    RipgrepSearch.layer()
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(

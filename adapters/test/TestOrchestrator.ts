@@ -9,6 +9,7 @@ import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import * as CrashGate from "./CrashGate.ts"
+import * as EmptySearch from "./EmptySearch.ts"
 import * as MemoryFileSystem from "./MemoryFileSystem.ts"
 import * as RecordingNotifier from "./RecordingNotifier.ts"
 import { SimulatedHost, type SimulatedHostOptions, type SimulatedProcess } from "./SimulatedHost.ts"
@@ -59,6 +60,7 @@ export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
       SimulatedInstance.SimulatedProcesses.layer,
       SimulatedProcessGroups.SimulatedPrograms.layer,
       RecordingNotifier.layer,
+      EmptySearch.layer,
       Path.layer
     ))
   )

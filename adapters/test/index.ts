@@ -1,5 +1,6 @@
 /** What users of the library test with. Barrel of the package's `./testing` entry. */
 export * as CrashGate from "./CrashGate.ts"
+export * as EmptySearch from "./EmptySearch.ts"
 export { type EventFaults, type Faults, noFaults, type Operation, type OperationFaults } from "./Faults.ts"
 export * as MemoryFileSystem from "./MemoryFileSystem.ts"
 export * as RecordingNotifier from "./RecordingNotifier.ts"

@@ -4,10 +4,9 @@ import type { Permission } from "../domain/Agent.ts"
 /** Reading and searching in the project. Files that often hold secrets keep the host's own question. */
 export const reading: Readonly<Record<string, Permission>> = {
   read: { "*": "allow", "*.env": "ask", "*.env.*": "ask", "*.env.example": "allow" },
-  glob: "allow",
-  grep: "allow",
   glob_search: "allow",
-  grep_search: "allow"
+  grep_search: "allow",
+  mgrep: "allow"
 }
 
 /** Running commands. Whoever can start one can also see what runs, and stop it. */

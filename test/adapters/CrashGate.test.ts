@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, FileSystem, Layer, Path, Random, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import type { ModelRequest } from "../../adapters/test/Script.ts"
@@ -37,6 +38,7 @@ const world = Layer.mergeAll(
   Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
   SimulatedInstance.SimulatedProcesses.layer,
   SimulatedProcessGroups.SimulatedPrograms.layer,
+  EmptySearch.layer,
   Ids.layer,
   Path.layer
 )

@@ -1,6 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer } from "effect"
+import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import * as ScriptedPermissions from "../../adapters/test/ScriptedPermissions.ts"
@@ -259,6 +260,7 @@ const onDisk = (root: string) =>
       SimulatedHost.layer({ script: () => Effect.never }),
       SimulatedInstance.SimulatedProcesses.layer,
       SimulatedPrograms.layer,
+      EmptySearch.layer,
       RecordingNotifier.layer
     ))
   )

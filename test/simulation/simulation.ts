@@ -2,6 +2,7 @@
 import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
@@ -71,6 +72,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     SimulatedInstance.SimulatedProcesses.layer,
     SimulatedProcessGroups.SimulatedPrograms.layer,
     Ids.layer,
+    EmptySearch.layer,
     Path.layer
   )
   return Effect.gen(function*() {
