@@ -1,8 +1,17 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+/**
+ * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, Network, PageReader, and effect's
+ * FileSystem, Path and HttpClient.
+ */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import type { HttpClient } from "effect/http"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
+import { DocumentCache } from "./documents/DocumentCache.ts"
+import { Search } from "./documents/Search.ts"
+import { Web } from "./documents/Web.ts"
 import type { Instance } from "./host/Instance.ts"
+import type { Network } from "./host/Network.ts"
 import type { Notifier } from "./host/Notifier.ts"
+import type { PageReader } from "./host/PageReader.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
@@ -22,6 +31,7 @@ import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
+import { makeWebTools } from "./tools/webTools.ts"
 
 export class Orchestrator extends Context.Service<Orchestrator, {
   /** The tools for the host to offer, by the names that agents know. */
@@ -32,7 +42,14 @@ export class Orchestrator extends Context.Service<Orchestrator, {
   ): Layer.Layer<
     Orchestrator | TaskManager | MissionLoop | Recovery | TaskStore | Concurrency | Notices | Config,
     never,
-    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
+    | SessionClient
+    | Notifier
+    | Instance
+    | Network
+    | PageReader
+    | HttpClient.HttpClient
+    | FileSystem.FileSystem
+    | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
@@ -50,6 +67,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(Layer.mergeAll(MissionLoop.layer, TaskPoller.layer, TaskCleaner.layer)),
       Layer.provideMerge(tasks),
+      Layer.provideMerge(Layer.mergeAll(DocumentCache.layer, Search.layer, Web.layer)),
       Layer.provideMerge(ConfigService.layer(config))
     )
   }
@@ -60,7 +78,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
-  const tools = yield* makeTaskTools
+  const tools = [...yield* makeTaskTools, ...yield* makeWebTools]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

@@ -3,6 +3,7 @@ import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platf
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
+import { FetchHttpClient, HttpClient } from "effect/http"
 import { commander, commands, reportMark } from "../../src/agents/team.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
@@ -14,6 +15,8 @@ import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Recovery } from "../../src/tasks/Recovery.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
+import * as HtmlReader from "../node-web/HtmlReader.ts"
+import * as NodeNetwork from "../node-web/NodeNetwork.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -34,7 +37,10 @@ export const server: Plugin = async (input, options) => {
   const ports = Layer.mergeAll(
     NodeInstance.layer(projectRoot(input)),
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
-    Toasts.layer(client, config.toasts)
+    Toasts.layer(client, config.toasts),
+    NodeNetwork.layer(),
+    HtmlReader.layer,
+    searchClient
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
@@ -154,6 +160,12 @@ export const server: Plugin = async (input, options) => {
   }
   return hooks
 }
+
+/** For search providers, which are given keys: a redirect would carry those elsewhere, so none is followed. */
+const searchClient = FetchHttpClient.layer.pipe(
+  Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" })),
+  Layer.merge(Layer.succeed(HttpClient.TracerPropagationEnabled, false))
+)
 
 const toCaller = (context: ToolContext): Caller => ({
   session: SessionId.make(context.sessionID),

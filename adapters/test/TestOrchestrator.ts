@@ -13,6 +13,7 @@ import * as MemoryFileSystem from "./MemoryFileSystem.ts"
 import * as RecordingNotifier from "./RecordingNotifier.ts"
 import { SimulatedHost, type SimulatedHostOptions, type SimulatedProcess } from "./SimulatedHost.ts"
 import * as SimulatedInstance from "./SimulatedInstance.ts"
+import * as SimulatedWeb from "./SimulatedWeb.ts"
 
 /** Settings as a user would write them. */
 type Settings = Readonly<Record<string, unknown>>
@@ -21,6 +22,8 @@ export interface TestOptions extends SimulatedHostOptions {
   readonly config?: Settings
   /** Where tasks are recorded. Without one nothing is, unless the config says otherwise. */
   readonly disk?: MemoryFileSystem.MemoryDisk["Service"]
+  /** What can be fetched; nothing, unless said. */
+  readonly web?: SimulatedWeb.SimulatedWebOptions
 }
 
 /** One instance of the orchestrator, among those that come and go in one world. */
@@ -46,7 +49,7 @@ export class TestUser extends Context.Service<TestUser, {
 }>()("orchestrator/test/TestUser") {}
 
 /** All that outlives an instance: the simulated host, its disk and processes, and the toasts that were shown. */
-export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
+export const world = ({ disk, web, ...options }: Omit<TestOptions, "config">) =>
   MemoryFileSystem.layer.pipe(
     Layer.provideMerge(
       disk === undefined
@@ -57,6 +60,7 @@ export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
       SimulatedHost.layer(options),
       SimulatedInstance.SimulatedProcesses.layer,
       RecordingNotifier.layer,
+      SimulatedWeb.layer(web),
       Path.layer
     ))
   )

@@ -7,6 +7,7 @@ import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import type { ModelRequest } from "../../adapters/test/Script.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -32,6 +33,7 @@ const script = (request: ModelRequest) => {
 const world = Layer.mergeAll(
   SimulatedHost.layer({ script }),
   RecordingNotifier.layer,
+  SimulatedWeb.layer(),
   Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
   SimulatedInstance.SimulatedProcesses.layer,
   Ids.layer,

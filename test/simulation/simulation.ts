@@ -5,6 +5,7 @@ import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -58,6 +59,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     notifier,
     Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
     SimulatedInstance.SimulatedProcesses.layer,
+    SimulatedWeb.layer(),
     Ids.layer,
     Path.layer
   )
