@@ -15,7 +15,8 @@ const piece = 4_096
 /** Elements inside each other; real pages stay below 100. What the parser does for one more grows with their number. */
 const deepest = 300
 
-const mostNodes = 300_000
+/** Elements and texts. More of them would have the garbage collector hold the process for too long. */
+const mostNodes = 150_000
 
 /** A page whose marked content is shorter than this has marked the wrong thing, or has it made by scripts. */
 const tooShort = 200

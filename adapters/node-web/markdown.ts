@@ -9,7 +9,7 @@ export type Work<A> = Generator<void, A>
 
 /** Never part of what a page says; hidden text is where a page hides orders to its readers. */
 const silent = new Set(
-  "script style noscript template head svg canvas iframe object embed video audio button input select textarea dialog"
+  "title script style noscript template head svg canvas iframe object embed video audio button input select textarea dialog"
     .split(" ")
 )
 
@@ -42,7 +42,7 @@ const stride = 64
 /** Characters of one text between two pauses. */
 const portion = 32_768
 
-/** The nodes as Markdown. `isWhole` leaves out what is around the main content. */
+/** The nodes as Markdown. `isWhole` leaves out what is around the main content; else each stands for itself. */
 export function* toMarkdown(
   nodes: ReadonlyArray<ChildNode>,
   base: string,
@@ -50,7 +50,7 @@ export function* toMarkdown(
 ): Work<{ readonly text: string; readonly isCut: boolean }> {
   const writer = new Writer(base, isWhole)
   for (const node of nodes) {
-    writer.block()
+    if (!isWhole) writer.block()
     yield* writer.node(node)
   }
   return { text: writer.text, isCut: writer.isFull }

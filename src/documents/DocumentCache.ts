@@ -165,15 +165,16 @@ export class DocumentCache extends Context.Service<DocumentCache, {
       })
 
       const isExpired = (entry: Entry, now: number) =>
-        entry.cachedAt > now || now - entry.cachedAt >= Duration.toMillis(config.expiry)
+        entry.cachedAt > now + skew || now - entry.cachedAt >= Duration.toMillis(config.expiry)
 
       /** Deletes what has expired or has no room, and writes down what is left. */
       const tidy = Effect.gen(function*() {
-        const now = yield* Clock.currentTimeMillis
+        const all = yield* scan
+        const now = yield* Clock.currentTimeMillis // read after the scan: another process may have just written
         let bytes = 0
         let count = 0
         const kept: Array<Entry> = []
-        for (const entry of yield* scan) {
+        for (const entry of all) {
           bytes += entry.bytes
           count++
           if (!isExpired(entry, now) && bytes <= config.maxBytes && count <= config.maxFiles) kept.push(entry)
@@ -276,6 +277,9 @@ export class DocumentCache extends Context.Service<DocumentCache, {
     })
   )
 }
+
+/** How far the clocks of two writers may differ. In ms. */
+const skew = 60_000
 
 const metadataName = "_metadata.json"
 
