@@ -144,7 +144,7 @@ export const makeWebTools = Effect.gen(function*() {
       language: Schema.optionalKey(text("Only code in this language, for example TypeScript.")),
       repo: Schema.optionalKey(
         Schema.String.check(
-          Schema.isPattern(/^[\w.-]+\/[\w.-]+$/, { message: "must be owner/name" })
+          Schema.isPattern(/^[\w-]{1,100}\/[\w.-]{1,100}$/, { message: "must be owner/name" })
         ).annotate({ description: "Only this repository, as owner/name." })
       )
     }),
