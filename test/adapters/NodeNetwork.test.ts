@@ -8,6 +8,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createServer as createTls } from "node:tls"
 import * as zlib from "node:zlib"
+import { vi } from "vitest"
 import * as NodeNetwork from "../../adapters/node-web/NodeNetwork.ts"
 import { type Exchange, Network } from "../../src/host/Network.ts"
 
@@ -91,8 +92,6 @@ describe("a request over a plain socket", () => {
 
   it.live("does not go through the proxy that the environment names", () =>
     Effect.gen(function*() {
-      const names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"]
-      const before = names.map((name) => [name, process.env[name]] as const)
       const proxied: Array<string> = []
       const proxy = yield* serve((socket, text) => {
         proxied.push(text)
@@ -100,15 +99,11 @@ describe("a request over a plain socket", () => {
       })
       yield* Effect.acquireRelease(
         Effect.sync(() => {
-          for (const name of names) process.env[name] = `http://127.0.0.1:${proxy.port}`
+          for (const name of ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"]) {
+            vi.stubEnv(name, `http://127.0.0.1:${proxy.port}`)
+          }
         }),
-        () =>
-          Effect.sync(() => {
-            for (const [name, value] of before) {
-              if (value === undefined) delete process.env[name]
-              else process.env[name] = value
-            }
-          })
+        () => Effect.sync(() => vi.unstubAllEnvs())
       )
       const { port } = yield* serve((socket) => socket.end(`${head}\r\ndirect`))
       assert.strictEqual((yield* get(request(port))).text, "direct")
@@ -282,22 +277,9 @@ describe("https", () => {
         (path) => Effect.sync(() => rmSync(path, { recursive: true }))
       )
       const file = (name: string) => join(folder, name)
-      execFileSync("openssl", [
-        ...[
-          "req",
-          "-x509",
-          "-newkey",
-          "rsa:2048",
-          "-nodes",
-          "-keyout",
-          file("key"),
-          "-out",
-          file("cert"),
-          "-days",
-          "2"
-        ],
-        ...["-subj", "/CN=site.test", "-addext", "subjectAltName=DNS:site.test"]
-      ], { stdio: "ignore" })
+      const options = `req -x509 -newkey rsa:2048 -nodes -keyout ${file("key")} -out ${file("cert")} -days 2`
+      const subject = ["-subj", "/CN=site.test", "-addext", "subjectAltName=DNS:site.test"]
+      execFileSync("openssl", [...options.split(" "), ...subject], { stdio: "ignore" })
       const ca = readFileSync(file("cert"), "utf8")
       const server = yield* Effect.acquireRelease(
         Effect.sync(() =>
