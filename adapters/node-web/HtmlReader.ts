@@ -4,6 +4,7 @@ import { type ChildNode, DomHandler, type Element, isTag, isText } from "domhand
 import { Effect, Layer, Option } from "effect"
 import { Parser } from "htmlparser2"
 import { BadSelector, PageReader, type Reading } from "../../src/host/PageReader.ts"
+import { decodeText } from "./encodings.ts"
 import { isSilent, textOf, toMarkdown, type Work } from "./markdown.ts"
 
 /** Other work gets its turn after this long, in ms. */
@@ -22,13 +23,7 @@ const mostNodes = 150_000
 const tooShort = 200
 
 export const layer: Layer.Layer<PageReader> = Layer.succeed(PageReader, {
-  decode: (bytes, encoding) => {
-    try {
-      return Option.some(new TextDecoder(encoding).decode(bytes))
-    } catch {
-      return Option.none() // the only thing that can be wrong is the name
-    }
-  },
+  decode: (bytes, encoding) => Option.fromUndefinedOr(decodeText(bytes, encoding)),
   toMarkdown: Effect.fn("HtmlReader.toMarkdown")(function*(html, { base, selector }) {
     const fits = selector === undefined ? undefined : yield* compileSelector(selector)
     return yield* inSlices(read(html, base, fits))
