@@ -121,6 +121,8 @@ export class Search extends Context.Service<Search, {
           Effect.catchTag("HttpClientError", (error: HttpClientError.HttpClientError) =>
             // Its message may hold the address, and that the key.
             Effect.fail(`${name} could not be reached (${error.reason._tag}).`)),
+          // What is traced here is nobody else's business.
+          Effect.provideService(HttpClient.TracerPropagationEnabled, false),
           Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.fail(`${name} did not answer in time.`) })
         ))
 

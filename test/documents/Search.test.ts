@@ -191,8 +191,9 @@ describe("a provider", () => {
         assert.strictEqual(request?.headers[sent.header[0]], sent.header[1])
         if ("body" in sent) assert.match(request?.body ?? "", sent.body)
         if ("query" in sent) assert.strictEqual(request?.url.searchParams.get(sent.query[0]), sent.query[1])
-        assert.strictEqual(request?.headers["traceparent"], undefined)
-      }).pipe(Effect.scoped, Effect.provideService(HttpClient.TracerPropagationEnabled, false)))
+        assert.isUndefined(request?.headers["traceparent"])
+        assert.isUndefined(request?.headers["b3"])
+      }).pipe(Effect.scoped))
   }
 
   for (
