@@ -105,6 +105,7 @@ export const objection = (
 }
 
 const notPublic = (address: NetAddress.IpAddress): Option.Option<string> => {
+  const { global6, reserved4, reserved6 } = tables()
   const ranges = NetAddress.isIpv4Address(address) ? reserved4 : reserved6
   const range = ranges.find(([network]) => IpNetwork.contains(network, address))
   if (range !== undefined) return Option.some(range[1])
@@ -117,17 +118,31 @@ const notPublic = (address: NetAddress.IpAddress): Option.Option<string> => {
 /** The IPv4 address that an IPv6 address only wraps: mapped, compatible, translated by NAT64, or carried by 6to4. */
 const embedded = (address: NetAddress.Ipv6Address): Option.Option<NetAddress.Ipv4Address> => {
   const segments = NetAddress.ipv6ToSegments(address)
-  const at = wrappings.find(([network]) => IpNetwork.contains(network, address))?.[1]
+  const at = tables().wrappings.find(([network]) => IpNetwork.contains(network, address))?.[1]
   if (at === undefined) return Option.none()
   const [high, low] = [segments[at] ?? 0, segments[at + 1] ?? 0]
   return Result.getSuccess(NetAddress.ipv4FromOctets([high >> 8, high & 255, low >> 8, low & 255]))
 }
 
-const table = (...entries: ReadonlyArray<readonly [network: string, why: string]>) =>
+const parse = (entries: ReadonlyArray<readonly [network: string, why: string]>) =>
   entries.map(([network, why]) => [IpNetwork.fromStringUnsafe(network), why] as const)
 
+/** Made at the first use: a start has no time for it. */
+const tables = () => (made ??= {
+  reserved4: parse(reserved4),
+  reserved6: parse(reserved6),
+  wrappings: wrappings.map(([network, at]) => [IpNetwork.fromStringUnsafe(network), at] as const),
+  global6: IpNetwork.fromStringUnsafe(global6)
+})
+let made: {
+  readonly reserved4: ReturnType<typeof parse>
+  readonly reserved6: ReturnType<typeof parse>
+  readonly wrappings: ReadonlyArray<readonly [IpNetwork.IpNetwork, number]>
+  readonly global6: IpNetwork.IpNetwork
+} | undefined
+
 /** From the IANA registry of special-purpose addresses, and what cloud hosts keep for themselves. */
-const reserved4 = table(
+const reserved4 = [
   ["0.0.0.0/8", "this machine"],
   ["10.0.0.0/8", "private"],
   ["100.64.0.0/10", "a carrier's inner network"],
@@ -144,9 +159,9 @@ const reserved4 = table(
   ["203.0.113.0/24", "for documentation"],
   ["224.0.0.0/4", "multicast"],
   ["240.0.0.0/4", "reserved"]
-)
+] as const
 
-const reserved6 = table(
+const reserved6 = [
   ["::/128", "this machine"],
   ["::1/128", "this machine"],
   ["64:ff9b:1::/48", "a private translation to IPv4"],
@@ -158,16 +173,16 @@ const reserved6 = table(
   ["fe80::/10", "link-local"],
   ["fec0::/10", "site-local"],
   ["ff00::/8", "multicast"]
-)
+] as const
 
 /** Where the IPv4 address begins, in segments of 16 bits. */
 const wrappings = [
-  [IpNetwork.fromStringUnsafe("::ffff:0:0/96"), 6],
-  [IpNetwork.fromStringUnsafe("::ffff:0:0:0/96"), 6],
-  [IpNetwork.fromStringUnsafe("::/96"), 6],
-  [IpNetwork.fromStringUnsafe("64:ff9b::/96"), 6],
-  [IpNetwork.fromStringUnsafe("2002::/16"), 1]
+  ["::ffff:0:0/96", 6],
+  ["::ffff:0:0:0/96", 6],
+  ["::/96", 6],
+  ["64:ff9b::/96", 6],
+  ["2002::/16", 1]
 ] as const
 
 /** All that is routed in public. */
-const global6 = IpNetwork.fromStringUnsafe("2000::/3")
+const global6 = "2000::/3"

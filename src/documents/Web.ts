@@ -111,8 +111,11 @@ export class Web extends Context.Service<Web, {
             return text
           })
         )
-        // IPv4 first: where IPv6 leads nowhere, finding out takes long.
-        return checked.toSorted((a, b) => Number(a.includes(":")) - Number(b.includes(":"))).slice(0, attempts)
+        // IPv4 first: where IPv6 leads nowhere, finding out takes long. Some of each, for where only one of them leads out.
+        const [v4, v6] = [false, true].map((is6) =>
+          checked.filter((text) => text.includes(":") === is6).slice(0, attempts)
+        )
+        return [...v4 ?? [], ...v6 ?? []]
       })
 
       const ask = Effect.fnUntraced(function*(url: WebUrl) {
@@ -208,8 +211,8 @@ export class Web extends Context.Service<Web, {
   )
 }
 
-/** Addresses of one name that are tried, and how long each but the last is waited for. */
-const attempts = 3
+/** Addresses of one name and each kind that are tried, and how long each but the last is waited for. */
+const attempts = 2
 const attemptTime = "5 seconds"
 
 const redirects: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
@@ -250,6 +253,9 @@ const parseType = (header: string) => {
   return { mime: mime.trim(), charset }
 }
 
+/** The kind of what selectors work on. */
+export const webPage = "web page"
+
 interface Kind {
   readonly form: "html" | "text" | "binary" | "unknown"
   /** In words. */
@@ -260,7 +266,7 @@ const kindOf = (mime: string): Kind => {
   if (mime === "" || mime === "application/octet-stream" || mime === "binary/octet-stream") {
     return { form: "unknown", kind: "file" }
   }
-  if (mime === "text/html" || mime === "application/xhtml+xml") return { form: "html", kind: "web page" }
+  if (mime === "text/html" || mime === "application/xhtml+xml") return { form: "html", kind: webPage }
   if (mime === "application/json" || mime.endsWith("+json")) return { form: "text", kind: "JSON" }
   if (mime === "text/markdown" || mime === "text/x-markdown") return { form: "text", kind: "Markdown" }
   if (mime === "application/pdf") return { form: "binary", kind: "PDF" }
@@ -277,7 +283,7 @@ const sniff = (bytes: Uint8Array): Kind => {
   if (start.startsWith("%PDF-")) return { form: "binary", kind: "PDF" }
   if (byteOrderMark(bytes) === undefined && start.includes("\0")) return { form: "binary", kind: "binary file" }
   return /^\s*(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b/is.test(start)
-    ? { form: "html", kind: "web page" }
+    ? { form: "html", kind: webPage }
     : { form: "text", kind: "text" }
 }
 

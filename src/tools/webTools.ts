@@ -5,7 +5,7 @@ import { parseUrl, type WebUrl } from "../documents/Address.ts"
 import { type CachedDocument, DocumentCache, type Entry } from "../documents/DocumentCache.ts"
 import { type Found, Search } from "../documents/Search.ts"
 import { markUntrusted } from "../documents/untrusted.ts"
-import { Web } from "../documents/Web.ts"
+import { Web, webPage } from "../documents/Web.ts"
 import * as Tool from "./Tool.ts"
 
 const text = (description: string) => Schema.String.annotate({ description })
@@ -77,6 +77,7 @@ export const makeWebTools = Effect.gen(function*() {
       const details = [
         `${fetched.bytes} bytes`,
         ...(fetched.url === url.href ? [] : [`from ${fetched.url}`]),
+        ...(selector !== undefined && fetched.kind !== webPage ? ["the selector is for web pages only"] : []),
         ...(fetched.isCut ? ["the end is left out: it is too large"] : [])
       ]
       return yield* page(
