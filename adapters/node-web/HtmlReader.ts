@@ -17,7 +17,7 @@ const piece = 4_096
 const deepest = 300
 
 /** Elements and texts. More of them would have the garbage collector hold the process for too long. */
-const mostNodes = 150_000
+const mostNodes = 120_000
 
 /** A page whose marked content is shorter than this has marked the wrong thing, or has it made by scripts. */
 const tooShort = 200

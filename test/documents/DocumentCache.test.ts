@@ -1,13 +1,16 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Layer, Option, Path, Schema } from "effect"
+import { Context, Effect, Exit, FileSystem, Layer, Option, Path, Schema, Scope } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { TestClock } from "effect/testing"
 import { fileURLToPath } from "node:url"
+import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
+import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import { Config, readConfig } from "../../src/Config.ts"
 import { DocumentCache, filenameOf } from "../../src/documents/DocumentCache.ts"
 import { Instance } from "../../src/host/Instance.ts"
+import { world } from "../tasks/records.ts"
 
 const docs = "/project/.opencode/docs"
 
@@ -286,6 +289,49 @@ it.effect("many writers at once leave every document whole", () =>
     for (let n = 0; n < 20; n++) assert.isTrue((yield* get(`https://site.test/${n}`))?.startsWith(`${n} x`))
     assert.lengthOf(yield* files, 21)
   }).pipe(memory()))
+
+it.effect("a crash before, after or in the middle of any of its effects leaves each document whole, the old or the new one", () =>
+  Effect.gen(function*() {
+    const processes = yield* SimulatedInstance.SimulatedProcesses
+    const open = Effect.fnUntraced(function*() {
+      const owner = yield* processes.start()
+      const gate = yield* CrashGate.make
+      const scope = yield* Scope.make()
+      const ports = CrashGate.layer(gate).pipe(Layer.provide(SimulatedInstance.layer(owner)))
+      const context = yield* Layer.buildWithScope(Layer.fresh(DocumentCache.layer).pipe(Layer.provide(ports)), scope)
+      const end = Effect.andThen(processes.end(owner), Effect.exit(Scope.close(scope, Exit.void)))
+      return { gate, end, cache: Context.get(context, DocumentCache) }
+    })
+    const key = { source: "https://site.test/a", selector: undefined }
+    const document = (text: string) => ({ ...key, title: "t", kind: "text", text })
+    let crashes = 0
+    for (const moment of ["before", "after", "torn"] as const) {
+      for (let effect = 1;; effect++) {
+        const first = yield* open()
+        yield* first.cache.put(document("old"))
+        yield* first.cache.put({ ...document("beside"), source: "https://site.test/b" })
+        yield* first.gate.arm((yield* first.gate.effects).length + effect, moment)
+        yield* Effect.exit(first.cache.put(document("new")))
+        const crashed = yield* first.gate.isCrashed
+        yield* first.end
+        const second = yield* open()
+        const found = Option.getOrThrow(yield* second.cache.get(key))
+        assert.include(["old", "new"], found.text)
+        assert.lengthOf(yield* second.cache.list, 2)
+        assert.strictEqual(yield* second.cache.clear(), 2)
+        yield* second.end
+        if (!crashed) break
+        crashes++
+      }
+    }
+    assert.isAbove(crashes, 8)
+    // What a crash left in the middle goes an hour later, with the next document.
+    assert.isTrue((yield* (yield* disk).list("/project/.opencode/docs")).some((file) => file.endsWith(".tmp")))
+    yield* TestClock.adjust("61 minutes")
+    const last = yield* open()
+    yield* last.cache.put(document("last"))
+    assert.lengthOf(yield* (yield* disk).list("/project/.opencode/docs"), 2)
+  }).pipe(Effect.provide(world())))
 
 it.prop("every address has a name that stays in the folder", [Schema.String, Schema.String], ([source, selector]) => {
   for (const name of [filenameOf({ source }), filenameOf({ source: `https://${source}`, selector })]) {
