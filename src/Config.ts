@@ -139,7 +139,7 @@ export const ConfigSchema = group({
       codeSearch: field(order(codeProviders), codeProviders, "The same for codesearch.")
     }),
     {},
-    "What the web tools may do. Keys of search providers are read from the environment, never from here."
+    "What the web tools may do. webfetch uses no proxy. Keys of search providers are read from the environment, never from here."
   ),
   documents: field(
     group({

@@ -14,17 +14,19 @@ import { BadAnswer, type Head, Incoming, readBody, readHead } from "./http1.ts"
 export interface NodeNetworkOptions {
   /** Certificates to trust beside the system's, in PEM. */
   readonly ca?: string
+  /** Whether the environment names a proxy. It is not used, and who cannot get out without it is told so. */
+  readonly hasProxy?: boolean
 }
 
 export const layer = (options: NodeNetworkOptions = {}): Layer.Layer<Network> =>
   Layer.succeed(Network, {
     resolve: (name) =>
       Effect.map(
-        attempt(name, () => dns.lookup(name, { all: true, verbatim: true })),
+        Effect.mapError(attempt(name, () => dns.lookup(name, { all: true, verbatim: true })), explain(options)),
         (found) => found.map(({ address }) => address)
       ),
     exchange: Effect.fn("NodeNetwork.exchange")(function*(exchange) {
-      const socket = yield* connect(exchange, options)
+      const socket = yield* Effect.mapError(connect(exchange, options), explain(options))
       const incoming = new Incoming(socket as AsyncIterable<Uint8Array>) // without an encoding, a socket gives bytes
       const head = yield* attempt(exchange.name, () => {
         socket.write(requestText(exchange))
@@ -40,6 +42,12 @@ export const layer = (options: NodeNetworkOptions = {}): Layer.Layer<Network> =>
       }
       return answer
     })
+  })
+
+const explain = ({ hasProxy }: NodeNetworkOptions) => (error: NetworkFailed): NetworkFailed =>
+  hasProxy !== true ? error : new NetworkFailed({
+    host: error.host,
+    why: `${error.why} (the proxy that the environment names is not used: nobody could check where it connects to)`
   })
 
 const attempt = <A>(host: string, act: () => Promise<A>) =>

@@ -38,7 +38,7 @@ export const server: Plugin = async (input, options) => {
     NodeInstance.layer(projectRoot(input)),
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
     Toasts.layer(client, config.toasts),
-    NodeNetwork.layer(),
+    NodeNetwork.layer({ hasProxy: Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name)) }),
     HtmlReader.layer,
     searchClient
   )

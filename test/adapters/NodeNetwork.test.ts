@@ -137,6 +137,9 @@ describe("a request over a plain socket", () => {
       const { close, port } = yield* serve(() => undefined)
       close()
       assert.strictEqual((yield* Effect.flip(get(request(port)))).why, "nobody listens there")
+      const behindProxy = Effect.provide(NodeNetwork.layer({ hasProxy: true }))
+      const error = yield* Effect.flip(get(request(port)).pipe(behindProxy))
+      assert.match(error.why, /^nobody listens there \(the proxy that the environment names is not used/)
     }).pipe(Effect.scoped, layer))
 })
 
