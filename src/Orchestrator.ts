@@ -1,13 +1,19 @@
 /**
- * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, Search, and effect's
- * FileSystem and Path.
+ * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, Search, Network,
+ * PageReader, and effect's FileSystem, Path and HttpClient.
  */
 import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import type { HttpClient } from "effect/http"
 import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
 import { CommandStore } from "./commands/CommandStore.ts"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
+import { DocumentCache } from "./documents/DocumentCache.ts"
+import { Web } from "./documents/Web.ts"
+import { WebSearch } from "./documents/WebSearch.ts"
 import type { Instance } from "./host/Instance.ts"
+import type { Network } from "./host/Network.ts"
 import type { Notifier } from "./host/Notifier.ts"
+import type { PageReader } from "./host/PageReader.ts"
 import type { ProcessGroups } from "./host/ProcessGroups.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
@@ -43,6 +49,7 @@ import { makePlanTools } from "./tools/planTools.ts"
 import { makeSearchTools } from "./tools/searchTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
+import { makeWebTools } from "./tools/webTools.ts"
 
 export class Orchestrator extends Context.Service<Orchestrator, {
   /** The tools for the host to offer, by the names that agents know. */
@@ -71,7 +78,16 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | BackgroundCommands
     | CommandStore,
     never,
-    SessionClient | Notifier | Instance | ProcessGroups | Search | FileSystem.FileSystem | Path.Path
+    | SessionClient
+    | Notifier
+    | Instance
+    | ProcessGroups
+    | Search
+    | Network
+    | PageReader
+    | HttpClient.HttpClient
+    | FileSystem.FileSystem
+    | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
@@ -106,6 +122,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       ),
       Layer.provideMerge(Budgets.layer),
       Layer.provideMerge(tasks),
+      Layer.provideMerge(Layer.mergeAll(DocumentCache.layer, WebSearch.layer, Web.layer)),
       Layer.provideMerge(ConfigService.layer(config))
     )
   }
@@ -120,7 +137,8 @@ const makeOrchestrator = Effect.gen(function*() {
     ...(yield* makeTaskTools),
     ...(yield* makePlanTools),
     ...(yield* makeCommandTools),
-    ...(yield* makeSearchTools)
+    ...(yield* makeSearchTools),
+    ...(yield* makeWebTools)
   ]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.

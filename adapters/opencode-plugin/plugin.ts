@@ -3,6 +3,7 @@ import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platf
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
+import { FetchHttpClient } from "effect/http"
 import { commander } from "../../src/agents/team.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
@@ -18,6 +19,8 @@ import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.t
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import * as NodeProcessGroups from "../node-process/NodeProcessGroups.ts"
 import * as RipgrepSearch from "../node-search/RipgrepSearch.ts"
+import * as HtmlReader from "../node-web/HtmlReader.ts"
+import * as NodeNetwork from "../node-web/NodeNetwork.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -40,7 +43,10 @@ export const server: Plugin = async (input, options) => {
     NodeProcessGroups.layer,
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
     Toasts.layer(client, config.toasts),
-    RipgrepSearch.layer()
+    RipgrepSearch.layer(),
+    NodeNetwork.layer({ hasProxy: Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name)) }),
+    HtmlReader.layer,
+    searchClient
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
@@ -186,6 +192,11 @@ export const server: Plugin = async (input, options) => {
   }
   return hooks
 }
+
+/** For search providers, which are given keys: a redirect would carry those elsewhere, so none is followed. */
+const searchClient = FetchHttpClient.layer.pipe(
+  Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
+)
 
 const toCaller = (context: ToolContext): Caller => ({
   session: SessionId.make(context.sessionID),

@@ -9,6 +9,7 @@ import type { ModelRequest } from "../../adapters/test/Script.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -35,6 +36,7 @@ const script = (request: ModelRequest) => {
 const world = Layer.mergeAll(
   SimulatedHost.layer({ script }),
   RecordingNotifier.layer,
+  SimulatedWeb.layer(),
   Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
   SimulatedInstance.SimulatedProcesses.layer,
   SimulatedProcessGroups.SimulatedPrograms.layer,

@@ -8,6 +8,7 @@ import * as ScriptedPermissions from "../../adapters/test/ScriptedPermissions.ts
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import { SimulatedPrograms } from "../../adapters/test/SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { shellParts } from "../../src/commands/BackgroundCommands.ts"
 import { CommandStore } from "../../src/commands/CommandStore.ts"
 import { readConfig } from "../../src/Config.ts"
@@ -261,6 +262,7 @@ const onDisk = (root: string) =>
       SimulatedInstance.SimulatedProcesses.layer,
       SimulatedPrograms.layer,
       EmptySearch.layer,
+      SimulatedWeb.layer(),
       RecordingNotifier.layer
     ))
   )

@@ -7,6 +7,7 @@ import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -71,6 +72,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
     SimulatedInstance.SimulatedProcesses.layer,
     SimulatedProcessGroups.SimulatedPrograms.layer,
+    SimulatedWeb.layer(),
     Ids.layer,
     EmptySearch.layer,
     Path.layer
