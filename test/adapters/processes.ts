@@ -16,18 +16,9 @@ export const living = (line: string): number =>
     }
   }).length
 
-/** The memory of the largest process of this name, in bytes. */
-export const memoryOf = (name: string): number =>
-  Math.max(
-    ...pids().map((pid) => {
-      try {
-        const status = readFileSync(`/proc/${pid}/status`, "utf8")
-        return status.startsWith(`Name:\t${name}\n`) ? 1_024 * Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) : 0
-      } catch {
-        return 0 // it has gone meanwhile
-      }
-    })
-  )
+/** The memory of a process, in bytes. */
+export const memoryOf = (pid: number): number =>
+  1_024 * Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0)
 
 /** Waits until it holds; the time limit of the test ends the wait. */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<boolean, E, R> =>
