@@ -239,8 +239,7 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
         if (!isSame) return yield* new UnusableList({ why: "it was being written" })
         yield* own(root, after)
       }, (step) =>
-        Effect.retry(step, { times: 3, schedule: Schedule.spaced("100 millis") }).pipe(
-          marking.withPermit,
+        marking.withPermit(Effect.retry(step, { times: 3, schedule: Schedule.spaced("100 millis") })).pipe(
           Effect.catch((error) => Effect.logWarning("what became of a step could not be put down in the list", error))
         ))
 
