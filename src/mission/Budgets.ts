@@ -101,7 +101,7 @@ export class Budgets extends Context.Service<Budgets, {
           const used = yield* missions.describe(mission, names)
           yield* missions.apply(mission.root, { type: "warned", names })
           yield* notifier.show(presets.budgetNear(used))
-          yield* tell(mission.root, nearInstruction(used), true)
+          if (mission.planned === undefined) yield* tell(mission.root, nearInstruction(used), true)
         },
         Effect.catchCause((cause) => Effect.logWarning("a Commander could not be told that a budget runs short", cause))
       )
@@ -139,7 +139,7 @@ export class Budgets extends Context.Service<Budgets, {
           Effect.timeoutOption(grace)
         )
         yield* life.cancelAll((task) => task.mission === root, "the mission's budget is used up")
-        yield* Effect.timeoutOption(sumUp(root, used), grace)
+        if (mission.planned === undefined) yield* Effect.timeoutOption(sumUp(root, used), grace)
         yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })
         yield* notifier.show(presets.missionOutOfBudget(why))
         if ((yield* client.statuses).has(root)) yield* client.abort(root)
