@@ -1,5 +1,6 @@
 /** Keeps a mission going until it is done: what happens when the Commander falls silent, and when the user speaks or aborts. */
 import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule } from "effect"
+import { CommandStore, isOpenCommand } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import type { Limits } from "../domain/Budget.ts"
 import { evidence } from "../domain/Evidence.ts"
@@ -57,6 +58,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
     MissionLoop,
     Effect.gen(function*() {
       const client = yield* SessionClient
+      const commands = yield* CommandStore
       const config = yield* Config
       const ids = yield* Ids
       const budgets = yield* Budgets
@@ -140,7 +142,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
-        if (!(yield* hasOpen(root))) return
+        const hasCommands = (yield* commands.all).some((one) => one.mission === root && isOpenCommand(one))
+        if (!(yield* hasOpen(root)) && !hasCommands) return
         yield* notices.hush(root)
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
