@@ -4,8 +4,11 @@ import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Sc
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
+import { team } from "../../src/agents/team.ts"
+import { defaults } from "../../src/Config.ts"
 import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import { type HostConfig, register } from "../opencode-plugin/registration.ts"
 import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
 import { EventsLost } from "./missionView.ts"
@@ -208,6 +211,30 @@ export const usersBinary = Effect.fnUntraced(function*(directory: string) {
   return yield* findBinary
 })
 
+/** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
+export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {
+  const { folder } = yield* packageRoot
+  const users = yield* resolvedConfig(yield* usersBinary(directory), directory)
+  if (namesPlugin(users, folder) && model === undefined) return {}
+  const host: HostConfig = structuredClone(users)
+  register(host, defaults, [])
+  const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
+  return {
+    agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
+      ...agent,
+      ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
+      ...(model === undefined ? {} : { model: formatModel(model) })
+    }]))
+  }
+})
+
+/** Reading and searching with what the host brings, wherever ours are allowed. */
+const withHostTools = (permission: Record<string, unknown>) => ({
+  ...permission,
+  ...(permission["grep_search"] === "allow" ? { grep: "allow" } : {}),
+  ...(permission["glob_search"] === "allow" ? { glob: "allow", list: "allow" } : {})
+})
+
 // ---- the plugin in it -----------------------------------------------------------------------------------------------
 
 /** This package as a value of the host's `plugin` setting. */
@@ -221,7 +248,7 @@ export const pluginUrl = Effect.gen(function*() {
   return pathToFileURL(folder).href
 })
 
-const HostConfig = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
+const ConfigText = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
 
 /** The user's config as the host has put it together. */
 export const resolvedConfig = Effect.fnUntraced(function*(binary: string, directory: string) {
@@ -229,7 +256,7 @@ export const resolvedConfig = Effect.fnUntraced(function*(binary: string, direct
   const text = yield* spawner.string(
     ChildProcess.make(binary, ["debug", "config"], { cwd: directory, extendEnv: true })
   )
-  return Option.getOrElse(Schema.decodeOption(HostConfig)(text), (): Record<string, unknown> => ({}))
+  return Option.getOrElse(Schema.decodeOption(ConfigText)(text), (): Record<string, unknown> => ({}))
 })
 
 const PluginList = Schema.Struct({
@@ -256,7 +283,7 @@ export const loadsPlugin = Effect.fnUntraced(function*(binary: string, directory
 /** The config that the user's environment gives, with additions: lists grow, objects are added to. */
 export const withPlugin = Effect.fnUntraced(function*(additions: Record<string, unknown>) {
   const text = yield* Config.String("OPENCODE_CONFIG_CONTENT").pipe(Config.withDefault("{}"))
-  const given = yield* Schema.decodeEffect(HostConfig)(text).pipe(
+  const given = yield* Schema.decodeEffect(ConfigText)(text).pipe(
     Effect.mapError(() => usage("The variable OPENCODE_CONFIG_CONTENT holds no JSON object."))
   )
   const merged = Object.entries(additions).map(([name, value]) => {
@@ -264,7 +291,7 @@ export const withPlugin = Effect.fnUntraced(function*(additions: Record<string, 
     if (Array.isArray(value)) return [name, [...(Array.isArray(own) ? own as ReadonlyArray<unknown> : []), ...value]]
     return [name, isObject(own) && isObject(value) ? { ...own, ...value } : value]
   })
-  return yield* Schema.encodeEffect(HostConfig)({ ...given, ...Object.fromEntries(merged) })
+  return yield* Schema.encodeEffect(ConfigText)({ ...given, ...Object.fromEntries(merged) })
 })
 
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null

@@ -1,5 +1,5 @@
 /** `opencode-orchestrator run`: a mission, or a plan, from a terminal, a script or CI. */
-import { Effect, Layer, Logger, Option, Stream } from "effect"
+import { Effect, FileSystem, Layer, Logger, Option, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { commander } from "../../src/agents/team.ts"
 import { SessionId } from "../../src/domain/Session.ts"
@@ -16,13 +16,16 @@ import {
   isLive,
   loadsPlugin,
   pluginUrl,
+  requireModel,
   start,
   usersBinary,
+  withAgents,
   withPlugin
 } from "./hosts.ts"
 import { runMission } from "./missionRun.ts"
 import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
+import { checkPlan, runPlan } from "./planRun.ts"
 import { makeReporter, type Reporter } from "./runLines.ts"
 
 const options = {
@@ -48,6 +51,27 @@ const options = {
     Flag.withDescription("Go on with the mission of this session, instead of a new goal"),
     Flag.optional
   ),
+  plan: Flag.String("plan").pipe(
+    Flag.withMetavar("file"),
+    Flag.withDescription(
+      "Run the tasks of this plan (a todo list or JSON) without a Commander, and have an Inspector check them"
+    ),
+    Flag.optional
+  ),
+  decompose: Flag.String("decompose").pipe(
+    Flag.withMetavar("goal"),
+    Flag.withDescription("The same with a plan that the Architect makes for this goal"),
+    Flag.optional
+  ),
+  retries: Flag.Int("retries").pipe(
+    Flag.withMetavar("count"),
+    Flag.withDescription("With a plan: how often tasks that failed are run again"),
+    Flag.withDefault(1)
+  ),
+  noInspect: Flag.Boolean("no-inspect").pipe(
+    Flag.withDescription("With a plan: end with its tasks, without an Inspector"),
+    Flag.withDefault(false)
+  ),
   ...budgetFlags,
   yes: Flag.Boolean("yes").pipe(
     Flag.withDescription("Give every permission that agents ask for; answer questions with their first answer"),
@@ -72,7 +96,8 @@ export const run = Command.make(
   options,
   Effect.fn("run")(function*(given) {
     const reporter = yield* makeReporter(given.json)
-    yield* Effect.scoped(asFailure(mission(given, reporter))).pipe(
+    const isPlan = Option.isSome(given.plan) || Option.isSome(given.decompose)
+    yield* Effect.scoped(asFailure(isPlan ? plan(given, reporter) : mission(given, reporter))).pipe(
       Effect.tapError((error) =>
         given.json && error._tag === "CommandFailed"
           ? reporter.tell({ type: "error", exit: error.exit, message: error.reason })
@@ -96,6 +121,10 @@ export const run = Command.make(
       command:
         "opencode-orchestrator run \"Update the docs\" --model anthropic/claude-sonnet-4-5 --budget-cost 5 --json",
       description: "In CI: a model, a limit, and lines for a program"
+    },
+    {
+      command: "opencode-orchestrator run --plan .opencode/todo.md",
+      description: "The tasks of a plan, without a Commander"
     },
     {
       command: "opencode-orchestrator run --resume ses_1234 --budget-cost 20",
@@ -171,6 +200,64 @@ const mission = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
       ["opencode-orchestrator run --resume", root, ...(given.dir === "." ? [] : ["--dir", quote(directory)])].join(" ")
   }).pipe(Effect.provide(ports))
   if (end.exit !== exitCodes.complete) return yield* new Ended({ exit: end.exit })
+})
+
+/** Without a Commander, and without the plugin: this process is the instance. */
+const plan = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
+  const policy = yield* readPolicy(given)
+  const without = (["goal", "resume", "agent"] as const).filter((name) => Option.isSome(given[name]))
+  if (without.length > 0) {
+    return yield* usage(
+      `A plan is run without ${without.map((name) => name === "goal" ? "a goal" : `--${name}`).join(", ")}.`
+    )
+  }
+  if (Option.isSome(given.plan) && Option.isSome(given.decompose)) {
+    return yield* usage("Give --plan or --decompose, not both.")
+  }
+  if (Option.isSome(given.model) && Option.isSome(given.url)) {
+    return yield* usage(
+      "--model cannot be set for the agents of a server that runs already: leave --url or --model out."
+    )
+  }
+  if (given.retries < 0 || given.retries > 10) return yield* usage("--retries must be a whole number from 0 to 10.")
+  const model = Option.isNone(given.model) ? undefined : yield* readModel(given.model.value)
+  const { limits } = yield* readLimits(given)
+  const directory = yield* readDirectory(given.dir)
+  const source = Option.isSome(given.plan)
+    ? { plan: yield* readPlanFile(given.plan.value) }
+    : { goal: Option.getOrElse(given.decompose, () => "").trim() }
+  if ("goal" in source && source.goal === "") return yield* usage("--decompose takes the goal to make a plan for.")
+  const { version } = yield* packageRoot
+  yield* reporter.tell({ type: "run", kind: "plan", version, directory, permissions: policy })
+  const host = yield* openHost({ url: given.url, directory, reporter, additions: withAgents(directory, model) })
+  const config = yield* checkProject(host, reporter)
+  if (model !== undefined) {
+    yield* requireModel(model).pipe(
+      Effect.provideService(SessionClient, makeSessionClient(host.client, Stream.empty))
+    )
+  }
+  const inDirectory = given.dir === "." ? [] : ["--dir", quote(directory)]
+  const end = yield* runPlan({
+    host,
+    config,
+    reporter,
+    policy,
+    limits,
+    retries: given.retries,
+    inspect: !given.noInspect,
+    source,
+    resumeCommand: (file) => ["opencode-orchestrator run --plan", quote(file), ...inDirectory].join(" ")
+  })
+  if (end.exit !== exitCodes.complete) return yield* new Ended({ exit: end.exit })
+})
+
+const readPlanFile = Effect.fnUntraced(function*(file: string) {
+  const fs = yield* FileSystem.FileSystem
+  const text = yield* fs.readFileString(file).pipe(
+    Effect.mapError(({ message }) => usage(`--plan: ${file} cannot be read: ${message}`))
+  )
+  yield* checkPlan(text, file)
+  return text
 })
 
 const quote = (text: string): string => /^[\w./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`

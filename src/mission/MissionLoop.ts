@@ -87,6 +87,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           since.delete(root)
           seenAt.delete(root)
           cutOff.delete(root)
+          orphans.delete(root)
           known.delete(root)
           return Effect.all([budgets.letGo(root), progress.clear(root), missions.forget(root)], { discard: true })
         })
@@ -392,9 +393,21 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
+      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and nobody checks them. */
+      const orphans = new Set<SessionId>()
+
+      const endOrphan = Effect.fnUntraced(function*(root: SessionId) {
+        if (yield* hasOpen(root)) return
+        orphans.delete(root)
+        const why = "Its tasks have ended; the program that ran its plan is gone, and nobody has checked the results."
+        yield* missions.apply(root, { type: "ended", state: "halted", why })
+        yield* notifier.show(presets.missionHalted(why))
+      })
+
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
         const active = (yield* missions.all).filter((mission) => mission.state === "active")
+        for (const { root } of active) if (orphans.has(root)) yield* endOrphan(root)
         for (const { root } of active) yield* noteFailures(root)
         const now = yield* Clock.currentTimeMillis
         const quiet = active.filter((mission) =>
@@ -442,6 +455,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* budgets.hold(mission.root)
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
+        if (mission.planned !== undefined) orphans.add(mission.root)
         if (mission.state === "stopped" || mission.planned !== undefined) yield* notices.hush(mission.root)
       })
 
