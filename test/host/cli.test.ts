@@ -5,7 +5,7 @@ import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Queue, Ref, 
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { RunLine } from "../../adapters/node-cli/runLines.ts"
-import { makeProject, scriptedModel, skipInstall } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, scriptedModel, skipInstall, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { settings } from "./project.ts"
@@ -25,6 +25,18 @@ const script: Script = (request) =>
     const [word = ""] = (request.users[0] ?? "").split(" ")
     if (!/^You are the Commander/m.test(request.system)) {
       if (word === "hang") return yield* Effect.never
+      if (/^You are the Inspector/m.test(request.system)) {
+        return { text: newest.includes("rotten") ? "FAIL: it is rotten" : "PASS" }
+      }
+      if (/^You are the Architect/m.test(request.system)) {
+        return {
+          text: newest.startsWith("Make a plan")
+            ? "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T9"
+            : "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T1"
+        }
+      }
+      // Fails at its first attempt.
+      if (word === "flaky" && !newest.includes("An earlier attempt")) return { status: 400, message: "not this time" }
       return { text: `result of ${request.users[0]}` }
     }
     switch (word) {
@@ -33,6 +45,21 @@ const script: Script = (request) =>
         return request.turns === 0 ? { toolCalls: [delegate("build one"), delegate("build two")] } : { text: "I wait." }
       case "HANG":
         return request.turns === 0 ? { toolCalls: [delegate("hang about")] } : { text: "I wait." }
+      case "SPEND":
+        if (request.toolResults.some((text) => text.includes("budget is used up"))) return { text: "That was all." }
+        if (newest.includes("The user lets the mission go on")) return { text: "MISSION COMPLETE" }
+        return request.toolResults.length === 0 && request.turns === 0
+          ? { toolCalls: [delegate("build one"), delegate("build two")] }
+          : { text: "This is what is done." }
+      case "STAGNATE":
+        return { text: "I think about it." }
+      case "DIE":
+        if (newest.startsWith("OpenCode was stopped")) return { text: "I am back.\n\nMISSION COMPLETE" }
+        return yield* Effect.never
+      case "ASK":
+        return request.turns === 0
+          ? { toolCalls: [{ name: "bash", args: { command: "echo allowed > asked.txt", description: "asks" } }] }
+          : { text: `${request.toolResults.join(" ")}\n\nMISSION COMPLETE` }
       default:
         return { text: "MISSION COMPLETE" }
     }
@@ -46,6 +73,8 @@ interface Ran {
 
 /** A HOME of its own, in which OpenCode finds nothing to install, and the scripted model for its projects. */
 class Rig extends Context.Service<Rig, {
+  /** A server that runs already, with the plugin and the password "secret"; and one without the plugin. */
+  readonly servers: { readonly live: string; readonly plain: string }
   readonly project: (files?: Record<string, string>, config?: object) => Effect.Effect<string>
   readonly spawn: (
     args: ReadonlyArray<string>,
@@ -102,7 +131,10 @@ class Rig extends Context.Service<Rig, {
           }
         }
       }
+      const live = yield* startHost({ home, plugin: [pluginUrl], env: { OPENCODE_SERVER_PASSWORD: "secret" } })
+      const plain = yield* startHost({ home })
       return Rig.of({
+        servers: { live: live.url, plain: plain.url },
         project: (files = {}, more = {}) =>
           makeProject({
             ...settings("{}"),
@@ -162,13 +194,26 @@ const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>, options?: P
   return yield* (yield* spawn(args, options)).ended
 })
 
+const password = { OPENCODE_SERVER_PASSWORD: "secret" }
+
+/** In the server that runs already. */
+const runThere = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
+  const { servers } = yield* Rig
+  return yield* run(["run", "--url", servers.live, ...args], { env: password })
+})
+
+const endOf = Effect.fnUntraced(function*(stdout: string) {
+  const last = (yield* decodeLines(stdout)).at(-1)
+  return last?.type === "end" ? last : assert.fail(stdout)
+})
+
 const decodeLines = (stdout: string) =>
   Effect.forEach(
     stdout.split("\n").filter((line) => line !== ""),
     (line) => Schema.decodeEffect(Schema.fromJsonString(RunLine))(line)
   )
 
-layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode-orchestrator run", (it) => {
+layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the command line", (it) => {
   it.effect("starts OpenCode with the plugin, sees the mission through, and sums up", () =>
     Effect.gen(function*() {
       const { project } = yield* Rig
@@ -222,5 +267,199 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("opencode
       assert.match(end.resume ?? "", /^opencode-orchestrator run --resume ses_\w+$/)
       const calls = (yield* model.calls).filter(({ request }) => request.users[0] === "hang about")
       assert.deepStrictEqual(calls.map(({ outcome }) => outcome), ["hung up"])
+    }))
+
+  it.effect("attached to a server, the mission's limits hold; --resume with more goes on with it", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const directory = yield* project()
+      const spent = yield* runThere(["SPEND it", "--dir", directory, "--budget-tasks", "1", "--json"])
+      assert.strictEqual(spent.code, 3, spent.stdout + spent.stderr)
+      const end = yield* endOf(spent.stdout)
+      assert.deepInclude(end, { exit: 3, state: "out_of_budget" })
+      assert.match(end.why, /1 of 1 tasks/)
+      const on = yield* runThere(["--resume", end.mission, "--dir", directory, "--budget-tasks", "10", "--json"])
+      assert.strictEqual(on.code, 0, on.stdout + on.stderr)
+      assert.deepInclude(yield* endOf(on.stdout), { state: "complete", mission: end.mission })
+      const nothing = yield* runThere(["--resume", end.mission, "--dir", directory, "--json"])
+      assert.include((yield* endOf(nothing.stdout)).why, "There was nothing to go on with")
+    }))
+
+  it.effect("a mission without progress ends with a code of its own, and a config that is not understood is said", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const directory = yield* project(settings(`{ "continuations": 1, "nonsense": true }`))
+      const { code, stdout } = yield* runThere(["STAGNATE", "--dir", directory])
+      assert.strictEqual(code, 4, stdout)
+      assert.include(stdout, "there is no setting nonsense; it is ignored.")
+      assert.match(stdout, /^stagnated: The Commander was told to go on 1 times/m)
+      assert.match(stdout, /^To go on: opencode-orchestrator run --resume ses_\w+ --dir /m)
+    }))
+
+  it.effect("a permission that nobody answers is denied, and the mission goes on; --yes gives it", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      for (const [flag, exists] of [["--deny", false], ["--ask", false], ["--yes", true]] as const) {
+        const directory = yield* project({}, { permission: { bash: "ask" } })
+        const { code, stderr, stdout } = yield* runThere(["ASK first", "--dir", directory, flag, "--json"])
+        assert.strictEqual(code, 0, stdout + stderr)
+        const asked = (yield* decodeLines(stdout)).filter((line) => line.type === "ask")
+        assert.deepStrictEqual(asked.map(({ answer, kind }) => [kind, answer]), [[
+          "permission",
+          exists ? "allowed" : "denied"
+        ]])
+        assert.strictEqual(yield* fs.exists(`${directory}/asked.txt`), exists)
+      }
+    }))
+
+  it.effect("OpenCode is started again when it dies, and the mission goes on", () =>
+    Effect.gen(function*() {
+      const { project, spawn } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* project()
+      const model = yield* ScriptedModel
+      const running = yield* spawn(["run", "DIE once", "--json"], { cwd: directory })
+      while ((yield* model.next).users[0] !== "DIE once") { /* of another test */ }
+      const children = (yield* fs.readFileString(`/proc/${running.pid}/task/${running.pid}/children`)).trim().split(" ")
+      for (const child of children) process.kill(-Number(child), "SIGKILL")
+      const { code, stderr, stdout } = yield* running.ended
+      assert.strictEqual(code, 0, stdout + stderr)
+      const hosts = (yield* decodeLines(stdout)).flatMap((line) => (line.type === "host" ? [line.state] : []))
+      assert.deepStrictEqual(hosts, ["started", "lost", "back"])
+      assert.include((yield* endOf(stdout)).answer, "I am back.")
+    }))
+
+  it.effect("another agent is done with its turn", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const { code, stdout } = yield* runThere(["hello", "--dir", yield* project(), "--agent", "build"])
+      assert.strictEqual(code, 0, stdout)
+      assert.include(stdout, "result of hello")
+    }))
+
+  it.effect("what cannot be done is said in a sentence, with its code", () =>
+    Effect.gen(function*() {
+      const { project, servers } = yield* Rig
+      const directory = yield* project()
+      const cases: ReadonlyArray<
+        readonly [args: ReadonlyArray<string>, code: number, says: string, env?: Record<string, string>]
+      > = [
+        [["run"], 2, "Say what is to be achieved"],
+        [["run", "goal", "--nonsense"], 2, "--nonsense"],
+        [["run", "goal", "--yes", "--deny"], 2, "Give one of --yes, --deny and --ask"],
+        [["run", "goal", "--budget-cost", "much"], 2, "--budget-cost cannot be \"much\""],
+        [["run", "goal", "--dir", `${directory}/none`], 2, "--dir must be a folder"],
+        [["run", "goal", "--model", "model"], 2, "--model must look like provider/model"],
+        [["run", "goal", "--url", "http://127.0.0.1:1"], 5, "No OpenCode answers at http://127.0.0.1:1"],
+        [["run", "goal", "--url", "localhost"], 2, "--url must look like"],
+        [["run", "goal", "--url", servers.live], 5, "refuses the password", { OPENCODE_SERVER_PASSWORD: "wrong" }],
+        [["run", "goal", "--url", servers.live], 5, "refuses the password"],
+        [["run", "goal", "--url", servers.plain, "--dir", directory], 5, "does not have the plugin"],
+        [["run", "--resume", "ses_1", "--url", servers.live, "--dir", directory], 2, "knows no session", password],
+        [
+          ["run", "goal", "--url", servers.live, "--dir", directory, "--model", "scripted/none"],
+          2,
+          "OpenCode has no model \"scripted/none\"; it has, for example: scripted/model",
+          password
+        ],
+        [
+          ["run", "goal", "--url", servers.live, "--dir", directory, "--agent", "Nobody"],
+          2,
+          "no agent \"Nobody\"",
+          password
+        ]
+      ]
+      for (const [args, code, says, env = {}] of cases) {
+        const ran = yield* run(args, { env })
+        assert.strictEqual(ran.code, code, `${args.join(" ")}: ${ran.stdout}${ran.stderr}`)
+        assert.include(ran.stderr, says)
+        assert.notInclude(ran.stderr, "    at ")
+      }
+      const json = yield* run(["run", "goal", "--url", "http://127.0.0.1:1", "--json"])
+      const last = (yield* decodeLines(json.stdout)).at(-1)
+      assert.deepInclude(last, { type: "error", exit: 5 })
+    }))
+
+  it.effect("nothing runs in a project in which nothing can be recorded, nor in one whose config OpenCode refuses", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const blocked = yield* project()
+      yield* fs.writeFileString(`${blocked}/.opencode/orchestrator`, "in the way")
+      const first = yield* run(["run", "goal"], { cwd: blocked })
+      assert.strictEqual(first.code, 2, first.stdout + first.stderr)
+      assert.include(first.stderr, "Nothing can be recorded in")
+      const broken = yield* project({ "opencode.json": "{ \"model\": " })
+      const second = yield* run(["run", "goal"], { cwd: broken })
+      assert.strictEqual(second.code, 5, second.stdout + second.stderr)
+    }))
+  it.effect("runs the tasks in their order, what failed once more, and has them checked", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const directory = yield* project({
+        "plan.md": "- [ ] T2: plain two | depends:T1\n- [ ] T1: flaky one\n- [x] T0: done before"
+      })
+      const { code, stderr, stdout } = yield* run(["run", "--plan", "plan.md", "--json"], { cwd: directory })
+      assert.strictEqual(code, 0, stdout + stderr)
+      const end = yield* endOf(stdout)
+      assert.deepInclude(end, { exit: 0, state: "complete", answer: "PASS" })
+      assert.deepStrictEqual(end.tasks.map(({ agent, description, state }) => [agent, description, state]), [
+        ["Builder", "T1: flaky one", "failed"],
+        ["Builder", "T1: flaky one", "completed"],
+        ["Builder", "T2: plain two", "completed"],
+        ["Inspector", "Check the plan's results", "completed"]
+      ])
+    }))
+
+  it.effect("an Inspector that does not say PASS is a failure, and the Architect's plan is corrected once", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const directory = yield* project({ "plan.md": "- [ ] T1: rotten one" })
+      const rotten = yield* run(["run", "--plan", "plan.md"], { cwd: directory })
+      assert.strictEqual(rotten.code, 1, rotten.stdout + rotten.stderr)
+      assert.include(rotten.stdout, "FAIL: it is rotten")
+      const planned = yield* run(["run", "--decompose", "Something nice", "--json"], { cwd: directory })
+      assert.strictEqual(planned.code, 0, planned.stdout + planned.stderr)
+      assert.deepStrictEqual((yield* endOf(planned.stdout)).tasks.map(({ description }) => description), [
+        "Plan the goal",
+        "Correct the plan",
+        "T1: plain one",
+        "T2: plain two",
+        "Check the plan's results"
+      ])
+    }))
+
+  it.effect("Ctrl-C stops its agents, and leaves the rest as a plan", () =>
+    Effect.gen(function*() {
+      const { project, spawn } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* project({ "plan.md": "- [ ] T1: hang around\n- [ ] T2: plain two | depends:T1" })
+      const running = yield* spawn(["run", "--plan", "plan.md", "--json"], { cwd: directory })
+      yield* running.until((line) => line.includes(`"state":"running"`))
+      process.kill(running.pid, "SIGINT")
+      const { code, stderr, stdout } = yield* running.ended
+      assert.strictEqual(code, 130, stdout + stderr)
+      const end = yield* endOf(stdout)
+      assert.deepStrictEqual(end.tasks.map(({ state }) => state), ["cancelled"])
+      const file = /--plan (\S+)$/.exec(end.resume ?? "")?.[1] ?? ""
+      assert.include(yield* fs.readFileString(file), "\"depends\": [\n      \"T1\"")
+    }))
+
+  it.effect("a plan with mistakes is refused with all of them; so is a server without the agents", () =>
+    Effect.gen(function*() {
+      const { project, servers } = yield* Rig
+      const directory = yield* project({
+        "bad.md": "- [ ] T1: a | agent:Nobody\n- [ ] T2: b | depends:T3\n- [ ] T3: c | depends:T2,T9",
+        "good.md": "- [ ] T1: a"
+      })
+      const bad = yield* run(["run", "--plan", "bad.md"], { cwd: directory })
+      assert.strictEqual(bad.code, 2)
+      for (const says of ["no agent \"Nobody\"", "it depends on \"T9\"", "a circle: T2 waits for T3 waits for T2"]) {
+        assert.include(bad.stderr, says)
+      }
+      const plain = yield* run(["run", "--plan", "good.md", "--url", servers.plain], { cwd: directory })
+      assert.strictEqual(plain.code, 5, plain.stdout + plain.stderr)
+      assert.include(plain.stderr, "has no agent Commander, Inspector")
     }))
 })
