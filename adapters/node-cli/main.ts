@@ -3,7 +3,9 @@ import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Duration, Effect, Exit, Option, Runtime } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { DemoFailed, ownDemo, scriptedDemo } from "./demo.ts"
+import { doctor } from "./doctor.ts"
 import { exitCodes } from "./exit.ts"
+import { init } from "./init.ts"
 import { readDirectory, readModel } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { run } from "./run.ts"
@@ -68,7 +70,7 @@ const root = Command.make("opencode-orchestrator").pipe(
   Command.withDescription(
     "Give OpenCode one goal and walk away: parallel agents under a Commander that sees it through."
   ),
-  Command.withSubcommands([run, demo])
+  Command.withSubcommands([run, init, doctor, demo])
 )
 
 /** The command line itself could not be understood; help was shown. */

@@ -462,4 +462,89 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
       assert.strictEqual(plain.code, 5, plain.stdout + plain.stderr)
       assert.include(plain.stderr, "has no agent Commander, Inspector")
     }))
+
+  it.effect("init adds the plugin to the config and changes nothing else, once", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const config = "// Ours\r\n{\r\n\t\"plugin\": [\"other@1.0.0\"], // one\r\n\t\"model\": \"a/b\",\r\n}\r\n"
+      const directory = yield* project({ "opencode.json": "", "opencode.jsonc": config })
+      yield* fs.remove(`${directory}/opencode.json`)
+      const file = `${directory}/opencode.jsonc`
+      const dry = yield* run(["init", "--dry-run"], { cwd: directory })
+      assert.strictEqual(dry.code, 0, dry.stderr)
+      assert.include(dry.stdout, "Would change")
+      assert.strictEqual(yield* fs.readFileString(file), config)
+      const first = yield* run(["init"], { cwd: directory })
+      assert.strictEqual(first.code, 0, first.stderr)
+      const after = yield* fs.readFileString(file)
+      assert.match(
+        after,
+        /^\/\/ Ours\r\n\{\r\n\t"plugin": \[\s*"other@1\.0\.0",\s*"file:\/\/[^"]+"\s*\], \/\/ one\r\n\t"model": "a\/b",\r\n\}\r\n$/
+      )
+      assert.strictEqual(yield* fs.readFileString(`${file}.backup`), config)
+      const second = yield* run(["init", "--dir", directory])
+      assert.strictEqual(second.code, 0)
+      assert.include(second.stdout, "nothing to do")
+      assert.strictEqual(yield* fs.readFileString(file), after)
+    }))
+
+  it.effect("init makes a config where there is none, and refuses one that it cannot read", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* project()
+      const file = `${directory}/opencode.json`
+      yield* fs.remove(file)
+      assert.strictEqual((yield* run(["init"], { cwd: directory })).code, 0)
+      assert.match(yield* fs.readFileString(file), /"plugin": \[\n {4}"file:/)
+      for (
+        const [text, says] of [
+          ["{\n  \"model\": \"a/b\"\n  \"plugin\": []\n}", "line 3: CommaExpected"],
+          ["{\"plugin\": \"one\"}", "\"plugin\" is not a list"],
+          ["[]", "holds no object"]
+        ] as const
+      ) {
+        yield* fs.writeFileString(file, text)
+        const { code, stderr } = yield* run(["init"], { cwd: directory })
+        assert.strictEqual(code, 1)
+        assert.include(stderr, says)
+        assert.strictEqual(yield* fs.readFileString(file), text)
+      }
+    }))
+
+  it.effect("doctor says what is wrong and what to do, and finds nothing where all is well", () =>
+    Effect.gen(function*() {
+      const { project } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* project()
+      const file = `${directory}/.opencode/orchestrator.jsonc`
+      yield* fs.writeFileString(file, "{ \"pollInterval\": -1 }")
+      const without = yield* run(["doctor"], { cwd: directory })
+      assert.strictEqual(without.code, 1, without.stdout + without.stderr)
+      assert.include(without.stdout, "BAD  The settings: .opencode/orchestrator.jsonc: pollInterval must be")
+      yield* fs.writeFileString(file, "{}")
+      assert.match(
+        without.stdout,
+        /^BAD {2}The plugin: OpenCode's config does not name it\n +Add it: opencode-orchestrator init$/m
+      )
+      // A package like ours, whose module throws: the host skips it without a word.
+      const broken = `${directory}/opencode-orchestrator-effect`
+      yield* fs.makeDirectory(`${broken}/dist`, { recursive: true })
+      yield* fs.writeFileString(`${broken}/package.json`, `{ "name": "x", "main": "./dist/plugin.js" }`)
+      yield* fs.writeFileString(`${broken}/dist/plugin.js`, "throw new Error(\"not today\")")
+      const config = yield* fs.readFileString(`${directory}/opencode.json`)
+      const plugin = (path: string) =>
+        fs.writeFileString(`${directory}/opencode.json`, config.replace("{", `{ "plugin": [${JSON.stringify(path)}],`))
+      yield* plugin(`file://${broken}`)
+      const skipped = yield* run(["doctor"], { cwd: directory })
+      assert.strictEqual(skipped.code, 1, skipped.stdout + skipped.stderr)
+      assert.include(skipped.stdout, "OpenCode has skipped it without a word: Error: not today")
+      yield* plugin(pluginUrl)
+      const well = yield* run(["doctor", "--model-check"], { cwd: directory })
+      assert.strictEqual(well.code, 0, well.stdout + well.stderr)
+      assert.include(well.stdout, "The plugin: is live")
+      assert.include(well.stdout, "The model answers: after")
+      assert.include(well.stdout, "The orchestrator works here.")
+    }))
 })
