@@ -4,7 +4,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Queue, Ref, Schema, Scope, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
-import { RunLine } from "../../adapters/node-cli/runLines.ts"
+import { RunLine, TaskReport } from "../../adapters/node-cli/runLines.ts"
 import { makeProject, pluginUrl, scriptedModel, skipInstall, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
@@ -546,5 +546,25 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
       assert.include(well.stdout, "The plugin: is live")
       assert.include(well.stdout, "The model answers: after")
       assert.include(well.stdout, "The orchestrator works here.")
+    }))
+
+  it.effect("its help, version and completions work, and its lines are documented", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const help = yield* run(["run", "--help"])
+      assert.strictEqual(help.code, 0)
+      assert.include(help.stdout, "opencode-orchestrator run \"Make the tests pass\"")
+      assert.match((yield* run(["--version"])).stdout, /\d+\.\d+\.\d+/)
+      const completions = yield* run(["--completions", "bash"])
+      assert.strictEqual(completions.code, 0)
+      assert.include(completions.stdout, "doctor")
+      const docs = yield* fs.readFileString(fileURLToPath(new URL("../../docs/headless.md", import.meta.url)))
+      for (const { fields } of RunLine.members) {
+        const row = docs.split("\n").find((line) => line.startsWith(`| \`${fields.type.literal}\` |`)) ?? ""
+        for (const name of Object.keys(fields)) {
+          if (name !== "type" && name !== "at") assert.include(row, `\`${name}`, fields.type.literal)
+        }
+      }
+      for (const name of Object.keys(TaskReport.fields)) assert.include(docs, `\`${name}`)
     }))
 })
