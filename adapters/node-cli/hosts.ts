@@ -22,6 +22,8 @@ export interface Host {
   /** The root of the project, where the journals lie. */
   readonly root: string
   readonly isOurs: boolean
+  /** Holds a value when the host has come back, which nobody has taken notice of yet. */
+  readonly backs: Queue.Queue<void>
   /** Fails when the host is gone for good. */
   readonly gone: Effect.Effect<never, CommandFailed>
   /** Ends the host's process at once, if it is ours: for a process that is itself about to end. */
@@ -99,6 +101,7 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
     Effect.map(({ response }) => response !== undefined),
     Effect.orElseSucceed(() => false)
   )
+  const backs = yield* Queue.sliding<void>(1)
   const gone = Effect.gen(function*() {
     while (true) {
       yield* Effect.sleep("2 seconds")
@@ -108,10 +111,11 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
       if (Option.isNone(yield* Effect.timeoutOption(back, outOfReach))) {
         return yield* unavailable(`The OpenCode at ${address} has not answered for ${outOfReach}.`)
       }
+      yield* Queue.offer(backs, undefined)
       yield* news("back", `OpenCode answers again at ${address}`)
     }
   })
-  const host: Host = { url: address, client, directory, root, isOurs: false, gone, killNow: () => undefined }
+  const host: Host = { url: address, client, directory, root, isOurs: false, backs, gone, killNow: () => undefined }
   return host
 })
 
@@ -134,6 +138,7 @@ export const start = Effect.fn("start")(function*(options: {
   const env = { ...options.env, OPENCODE_SERVER_PASSWORD: secret, OPENCODE_SERVER_USERNAME: username }
   const first = yield* Deferred.make<string, CommandFailed>()
   const gone = yield* Deferred.make<never, CommandFailed>()
+  const backs = yield* Queue.sliding<void>(1)
   let pid: number | undefined
   let port = 0
 
@@ -145,6 +150,7 @@ export const start = Effect.fn("start")(function*(options: {
     else {
       // The plugin is loaded with the first request for the project, and goes on with what was left.
       yield* Effect.ignore(Effect.tryPromise(() => client(host.url).tool.ids()))
+      yield* Queue.offer(backs, undefined)
       yield* news("back", `OpenCode was started again at ${host.url}`)
     }
     yield* host.exited
@@ -171,6 +177,7 @@ export const start = Effect.fn("start")(function*(options: {
     directory,
     root,
     isOurs: true,
+    backs,
     gone: Deferred.await(gone),
     killNow: () => {
       if (pid === undefined) return

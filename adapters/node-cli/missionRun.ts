@@ -156,8 +156,16 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
 
   const watch = Effect.gen(function*() {
     let isDue = true
+    let lookedAt = 0
     while (true) {
-      if (isDue) yield* Effect.ignore(look) // a host that does not answer is found out by whoever watches over it
+      const now = yield* Clock.currentTimeMillis
+      if (isDue || now - lookedAt >= 1_000) {
+        lookedAt = now
+        yield* Effect.ignore(look) // a host that does not answer is found out by whoever watches over it
+      }
+      if (order.resumesByHand && (yield* Queue.clear(host.backs)).length > 0) {
+        yield* Effect.forkScoped(Effect.ignore(command("resume", "")))
+      }
       if (yield* Deferred.isDone(done)) return yield* Deferred.await(done)
       const first = yield* Effect.timeoutOption(Queue.take(events), "1 second")
       isDue = Option.isNone(first)
@@ -190,7 +198,8 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
       Effect.delay("100 millis"),
       Effect.repeat({ until: (stopped) => stopped })
     )
-    yield* Effect.timeoutOption(isStopped, isLed ? stopLimit : "1 second")
+    const isRecorded = (yield* journals.read).mission !== undefined
+    yield* Effect.timeoutOption(isStopped, isLed && isRecorded ? stopLimit : "1 second")
     yield* Effect.ignore(Effect.timeout(sessions.abort(root), "5 seconds"))
     yield* tell({ state: "interrupted", why: "You interrupted it: its agents were stopped." })
   })
@@ -244,6 +253,7 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
   const startedAt = yield* Clock.currentTimeMillis
   return yield* begin.pipe(
     Effect.andThen(Effect.raceFirst(watch, host.gone)),
+    Effect.tapError(() => reporter.tell({ type: "warning", message: `to go on: ${order.resumeCommand(root)}` })),
     Effect.flatMap(tell),
     Effect.onInterrupt(() => stop)
   )

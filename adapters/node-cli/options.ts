@@ -73,17 +73,20 @@ export const readLimits = (
 
 const examples = { tokens: "2M", cost: "10", time: "2h", tasks: "50" }
 
-/** Nothing is recorded, and so nothing promised, where `.opencode/orchestrator/` cannot be written. */
+/** Nothing is recorded, and so nothing promised, where `.opencode/orchestrator/` cannot be made or written. Leaves no trace. */
 export const requireWritable = Effect.fnUntraced(function*(root: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const folder = path.join(root, ".opencode", "orchestrator")
-  const probe = path.join(folder, `.probe-${process.pid}`)
-  yield* fs.makeDirectory(folder, { recursive: true }).pipe(
-    Effect.andThen(fs.writeFileString(probe, "")),
-    Effect.andThen(fs.remove(probe)),
-    Effect.mapError((error) =>
-      usage(`Nothing can be recorded in ${folder}: ${error.message}. Make the folder writable for this user.`)
+  for (const place of [folder, path.dirname(folder), root]) {
+    const info = yield* Effect.option(fs.stat(place))
+    if (Option.isNone(info)) continue
+    const probe = path.join(place, `.probe-${process.pid}`)
+    return yield* fs.writeFileString(probe, "").pipe(
+      Effect.andThen(fs.remove(probe)),
+      Effect.mapError(({ message }) =>
+        usage(`Nothing can be recorded in ${folder}: ${message}. Make ${place} a folder that this user can write.`)
+      )
     )
-  )
+  }
 })

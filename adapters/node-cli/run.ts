@@ -149,6 +149,9 @@ const mission = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
   if (Option.isNone(resume) && goal === "") {
     return yield* usage("Say what is to be achieved: opencode-orchestrator run \"Make the tests pass\".")
   }
+  if (Option.isSome(resume) && Option.isSome(given.agent)) {
+    return yield* usage(`A mission goes on with its ${commander}: leave --agent out.`)
+  }
   if (Option.exists(resume, (id) => !/^ses_\w+$/.test(id))) {
     return yield* usage("--resume takes the id of the mission's session, such as ses_1234.")
   }
@@ -312,6 +315,10 @@ const endAtOnce = (host: Host) =>
     }
     process.on("SIGINT", onSignal)
     process.on("SIGTERM", onSignal)
+    // The terminal, or whoever reads the lines, is gone: that stops it as well, once.
+    const onGone = () => void (count === 0 && process.kill(process.pid, "SIGTERM"))
+    process.on("SIGHUP", onGone)
+    process.stdout.on("error", onGone)
   })
 
 /** The project's settings; what is not understood of them is said. Nothing runs where nothing can be recorded. */
