@@ -103,7 +103,7 @@ export class Budgets extends Context.Service<Budgets, {
           const used = yield* missions.describe(mission, names)
           yield* missions.apply(mission.root, { type: "warned", names })
           yield* notifier.show(presets.budgetNear(used))
-          yield* tell(mission.root, nearInstruction(used), true)
+          if (mission.planned === undefined) yield* tell(mission.root, nearInstruction(used), true)
         },
         Effect.catchCause((cause) => Effect.logWarning("a Commander could not be told that a budget runs short", cause))
       )
@@ -142,7 +142,7 @@ export class Budgets extends Context.Service<Budgets, {
         )
         yield* Effect.forEach(working, (task) => cutOff(task), { concurrency: "unbounded", discard: true })
         yield* life.cancelAll((task) => task.mission === root, usedUp)
-        yield* Effect.timeoutOption(sumUp(root, used), grace)
+        if (mission.planned === undefined) yield* Effect.timeoutOption(sumUp(root, used), grace)
         yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })
         yield* notifier.show(presets.missionOutOfBudget(why))
         if ((yield* untilHostAnswers(client.statuses)).has(root)) yield* untilHostAnswers(client.abort(root))

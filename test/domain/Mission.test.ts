@@ -6,10 +6,12 @@ import {
   decide,
   type Failure,
   Failure as FailureSchema,
+  limitsIn,
   type Mission,
   Mission as MissionSchema,
   missionEnds,
   type MissionEvent,
+  missionLimits,
   type Open,
   openFailures,
   saysComplete,
@@ -303,4 +305,33 @@ describe("whatever happens to a mission", () => {
     },
     { arbitrary: { runs: 300, seed: 20_261_125 } }
   )
+})
+
+describe("limits that come with a session", () => {
+  it("are read as they were given, and only as a whole", () => {
+    assert.deepStrictEqual(limitsIn(missionLimits({ cost: 5, tasks: 3 })), { cost: 5, tasks: 3 })
+    assert.deepStrictEqual(limitsIn({}), {})
+    assert.deepStrictEqual(limitsIn(undefined), {})
+    assert.deepStrictEqual(limitsIn({ orchestrator: { missionLimits: { cost: -1, tasks: 3 } } }), {})
+    assert.deepStrictEqual(limitsIn({ orchestrator: { missionLimits: { cost: "5" } } }), {})
+  })
+})
+
+describe("a mission that was halted without progress", () => {
+  const halted = transition(active, { type: "ended", state: "halted", why: "nothing changes", stagnated: true }, 2_000)
+
+  it("says so", () => {
+    assert.isTrue(halted.stagnated)
+    assert.notProperty(transition(active, { type: "ended", state: "halted", why: "it failed" }, 2_000), "stagnated")
+  })
+
+  it.each<[string, MissionEvent]>([
+    ["the user speaks", { type: "spoke", goal: "more" }],
+    ["it is given more", { type: "raised", limits: {} }]
+  ])("forgets it when %s", (_, event) => {
+    const after = transition(halted, event, 3_000)
+    assert.strictEqual(after.state, "active")
+    assert.notProperty(after, "stagnated")
+    assert.notProperty(after, "why")
+  })
 })
