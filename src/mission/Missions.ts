@@ -14,8 +14,8 @@ export class Missions extends Context.Service<Missions, {
   /** Decides by the pure transition, and records the outcome. The mission as it is then; undefined when there is none. */
   readonly apply: (root: SessionId, event: MissionEvent) => Effect.Effect<Mission | undefined>
   readonly forget: (root: SessionId) => Effect.Effect<void>
-  /** What a mission may use. */
-  readonly limits: (mission: Mission) => Amounts
+  /** What a mission may use; without one, what a new one may. */
+  readonly limits: (mission: Mission | undefined) => Amounts
   /** What it has used and may use, on one line: of all budgets, or of those named. */
   readonly describe: (mission: Mission, names?: ReadonlyArray<BudgetName>) => Effect.Effect<string>
 }>()("orchestrator/mission/Missions") {
@@ -37,7 +37,7 @@ export class Missions extends Context.Service<Missions, {
       const forget = (root: SessionId) =>
         Effect.suspend(() => missions.delete(root) ? journal.drop("mission", root) : Effect.void)
 
-      const limits = (mission: Mission): Amounts => ({ ...configured, ...mission.limits })
+      const limits = (mission: Mission | undefined): Amounts => ({ ...configured, ...mission?.limits })
 
       return Missions.of({
         all: Effect.sync(() => [...missions.values()]),
