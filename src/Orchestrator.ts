@@ -22,6 +22,7 @@ import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
 import { Plans } from "./tasks/Plans.ts"
 import { Recovery } from "./tasks/Recovery.ts"
+import { Requests } from "./tasks/Requests.ts"
 import { Retries } from "./tasks/Retries.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
@@ -86,6 +87,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       Layer.provideMerge(knowledge)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
+      Layer.provideMerge(isRecorded ? Requests.layer : Layer.empty), // others know what lives here by its records
       Layer.provideMerge(UserCommands.layer),
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(

@@ -32,11 +32,11 @@ export const toHtml = (report: Report): string => {
 ${mission === undefined ? "" : stateOf(mission)}
 </header>
 ${facts(report)}
-${mission === undefined ? "" : budgets(report, mission)}
 ${mission === undefined || mission.goal.trim() === title ? "" : block("The goal", text(mission.goal))}
 ${answer === undefined ? "" : block("The Commander's last words", text(answer))}
 ${list("Open todos", (report.openTodos ?? []).map(escape))}
 ${failures(report)}
+${mission === undefined ? "" : budgets(report, mission)}
 ${timeline(branches, now)}
 ${table(branches, now)}
 ${results(tasks)}
@@ -241,7 +241,8 @@ th,td{padding:7px 8px;border-bottom:1px solid var(--line);text-align:left;vertic
 th{font-weight:600;color:var(--dim);font-size:13px}
 tbody th{font-size:inherit;color:inherit;font-weight:400}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.scroll{overflow-x:auto}.tasks{min-width:820px}.tasks td:first-child{min-width:220px}
+.scroll{overflow-x:auto}.tasks{min-width:820px}.tasks td:first-child{min-width:220px}.tasks td:nth-child(2){min-width:120px}
+ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .budgets td:last-child{white-space:nowrap;text-align:right}.wide{width:60%}
 .gauge{display:block;height:10px;margin-top:6px;background:var(--soft);border-radius:5px;overflow:hidden}
 .gauge span{display:block;height:100%;min-width:2px}.within{background:var(--run)}.near{background:var(--warn)}.over{background:var(--bad)}

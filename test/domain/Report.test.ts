@@ -67,7 +67,7 @@ describe("a report as a page", () => {
 
   it("keeps control characters and turns of direction out, and loads nothing", () => {
     const html = toHtml(everywhere("a\u001b[31m\u202eb\ud800c"))
-    assert.notMatch(html, /[\u001b\u202e\ud800]/)
+    for (const mark of ["\u001b", "\u202e", "\ud800"]) assert.notInclude(html, mark)
     assert.include(html, "a\ufffd[31m\ufffdb\ufffdc")
     assert.include(html, "default-src 'none'")
     assert.notMatch(html, /<(script|link|img|iframe|object|form|base)\b|url\(|@import|https?:/)
