@@ -176,6 +176,11 @@ export const ConfigSchema = group({
     "auto: the further the plan is, the less background goes into notices and orders, and the Commander is asked to have .opencode/context.md and summary.md kept. off: all is told as at the beginning."
   ),
   progressSnapshots: field(count(2, 10_000), 100, "Snapshots kept of each mission's progress; the oldest go first."),
+  logLevel: field(
+    choice(["debug", "info", "warn", "error", "off"]),
+    "info",
+    "What is written to .opencode/orchestrator/orchestrator.log: entries of this level and above, or none."
+  ),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")
 }).annotate({ title: "OpenCode Orchestrator" })

@@ -4,7 +4,11 @@ import { Duration, Effect, FileSystem, Option, Path } from "effect"
 import { Command, Flag } from "effect/cli"
 import type { ModelRef } from "../../src/domain/Session.ts"
 import { DemoFailed, ownDemo, scriptedDemo } from "./demo.ts"
+import { logs } from "./logs.ts"
 import { packageRoot } from "./packageRoot.ts"
+import { report } from "./report.ts"
+import { cancel, missions, tasks } from "./views.ts"
+import { watch } from "./watch.ts"
 
 const defaultMinutes = { scripted: 5, own: 30 }
 
@@ -83,7 +87,7 @@ const root = Command.make("opencode-orchestrator").pipe(
   Command.withDescription(
     "Give OpenCode one goal and walk away: parallel agents under a Commander that sees it through."
   ),
-  Command.withSubcommands([demo])
+  Command.withSubcommands([demo, tasks, missions, watch, cancel, report, logs])
 )
 
 packageRoot.pipe(

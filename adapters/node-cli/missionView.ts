@@ -69,8 +69,8 @@ const ViewEvent = Schema.Union([
 ])
 type ViewEvent = typeof ViewEvent.Type
 
-const colours = { info: "36", success: "32", warning: "33", error: "31", dim: "2", plain: "0" } as const
-type Tone = keyof typeof colours
+export const colours = { info: "36", success: "32", warning: "33", error: "31", dim: "2", plain: "0" } as const
+export type Tone = keyof typeof colours
 
 /** Characters of a line's text that are shown; longer ones are cut. */
 const lineWidth = 110
@@ -227,7 +227,7 @@ export const lastWords = Effect.fnUntraced(function*(root: SessionId) {
 })
 
 /** Model output must not steer the terminal. */
-const printable = (text: string): string => text.replace(/[\s\p{Cc}]+/gu, " ").trimEnd()
+export const printable = (text: string): string => text.replace(/[\s\p{Cc}]+/gu, " ").trimEnd()
 
 const clip = (text: string): string => {
   const line = printable(text).trim()

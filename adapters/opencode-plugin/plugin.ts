@@ -7,6 +7,7 @@ import { commander } from "../../src/agents/team.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import * as LogFile from "../../src/LogFile.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { SmartContext } from "../../src/mission/SmartContext.ts"
@@ -32,14 +33,14 @@ export const server: Plugin = async (input, options) => {
     Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
   )
   const ports = Layer.mergeAll(
-    NodeInstance.layer(projectRoot(input)),
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
     Toasts.layer(client, config.toasts)
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
       Layer.provideMerge(ports),
-      Layer.provideMerge(Toasts.layerLogger(client)),
+      Layer.provideMerge(LogFile.layer(config.logLevel, (text) => text)),
+      Layer.provideMerge(Layer.mergeAll(NodeInstance.layer(projectRoot(input)), Toasts.layerLogger(client))),
       Layer.provideMerge(node)
     )
   )
