@@ -1,5 +1,5 @@
 /** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
-import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import { Clock, Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
 import type { Instance } from "./host/Instance.ts"
 import type { Notifier } from "./host/Notifier.ts"
@@ -32,6 +32,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { Telemetry } from "./Telemetry.ts"
 import { makePlanTools } from "./tools/planTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
@@ -105,12 +106,16 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
+  const telemetry = yield* Telemetry
   const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools)]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(
     Stream.runForEach((event) =>
-      Effect.andThen(manager.observe(event), missions.observe(event)).pipe(
+      Clock.currentTimeMillis.pipe(
+        Effect.tap((now) => Effect.sync(() => telemetry.event(event, now))),
+        Effect.andThen(manager.observe(event)),
+        Effect.andThen(missions.observe(event)),
         Effect.catchCause((cause) => Effect.logError(`the event ${event.type} could not be handled`, cause))
       )
     ),

@@ -15,6 +15,7 @@ import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import type { Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
+import * as Otel from "../node-process/Otel.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -39,6 +40,7 @@ export const server: Plugin = async (input, options) => {
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
       Layer.provideMerge(ports),
+      Layer.provideMerge(Otel.layer(process.env)),
       Layer.provideMerge(LogFile.layer(config.logLevel, (text) => text)),
       Layer.provideMerge(Layer.mergeAll(NodeInstance.layer(projectRoot(input)), Toasts.layerLogger(client))),
       Layer.provideMerge(node)

@@ -5,6 +5,7 @@ import { type Amounts, type BudgetName, budgetNames, formatSpent } from "../doma
 import { type Mission, type MissionEvent, spentBy, transition } from "../domain/Mission.ts"
 import type { SessionId } from "../domain/Session.ts"
 import { TaskJournal } from "../tasks/TaskJournal.ts"
+import { Telemetry } from "../Telemetry.ts"
 
 export class Missions extends Context.Service<Missions, {
   readonly all: Effect.Effect<ReadonlyArray<Mission>>
@@ -24,6 +25,7 @@ export class Missions extends Context.Service<Missions, {
     Effect.gen(function*() {
       const { budget } = yield* Config
       const journal = yield* TaskJournal
+      const telemetry = yield* Telemetry
       const missions = new Map<SessionId, Mission>()
       const configured: Amounts = { ...budget, time: Duration.toMillis(budget.time) }
 
@@ -48,6 +50,7 @@ export class Missions extends Context.Service<Missions, {
             if (known.state !== "active") yield* forget(known.root)
           }
           yield* keep(mission)
+          telemetry.mission(undefined, mission, yield* Clock.currentTimeMillis)
         }),
         apply: Effect.fnUntraced(function*(root, event) {
           const now = yield* Clock.currentTimeMillis
@@ -55,6 +58,7 @@ export class Missions extends Context.Service<Missions, {
           if (before === undefined) return undefined
           const after = transition(before, event, now)
           if (after === before) return after
+          telemetry.mission(before, after, now)
           if (event.type !== "used" && event.type !== "launched") {
             yield* keep(after)
             return after
