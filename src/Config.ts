@@ -1,6 +1,8 @@
 // @effect-diagnostics schemaNumber:off -- Finite would put its own words before ours; the checks here refuse NaN and infinity
 /** Every tunable of the orchestrator: one schema with defaults and units. Its JSON Schema is generated from it. */
 import { Context, Duration, Effect, Layer, Option, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { parseException } from "./documents/Address.ts"
+import { codeProviders, webProviders } from "./documents/providers.ts"
 
 const field = <T, E>(schema: Schema.Codec<T, E>, value: E, description: string) =>
   schema.annotate({ description }).pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
@@ -49,6 +51,20 @@ const modelNames = Schema.Array(
     Schema.isPattern(/^[^/\s]+\/\S+$/, { message: modelNamesMessage })
   )
 ).annotate({ message: modelNamesMessage })
+/** Names from a list, each at most once, in the user's order. */
+const order = <const Options extends ReadonlyArray<string>>(options: Options) => {
+  const message = `a list of ${options.map((option) => `"${option}"`).join(", ")}, each at most once`
+  return Schema.Array(Schema.Literals(options).annotate({ message })).annotate({ message }).check(
+    Schema.makeFilter((chosen) => new Set(chosen).size === chosen.length || message)
+  )
+}
+
+const exceptionsMessage = "a list of names and addresses such as \"localhost:3000\" or \"10.0.0.0/8\""
+const exceptions = Schema.Array(Schema.String.annotate({ message: exceptionsMessage })).annotate({
+  message: exceptionsMessage
+}).check(
+  Schema.makeFilter((entries) => entries.every((entry) => Option.isSome(parseException(entry))) || exceptionsMessage)
+)
 
 const limit = count(1, 1_000)
 const limits = Schema.Record(Schema.String, limit).annotate({ message: "an object of names and whole numbers" })
@@ -144,6 +160,18 @@ export const ConfigSchema = group({
     "auto",
     "What becomes of tasks that a restart interrupted: auto goes on with them, ask waits for /resume, off leaves them."
   ),
+  commands: field(
+    group({
+      perSession: field(limit, 5, "Background commands of one session that run at once."),
+      total: field(limit, 20, "Background commands that run at once, all together."),
+      timeLimit: field(Time, "10 minutes", "How long a background command may run when its agent sets no limit."),
+      maxTimeLimit: field(Time, "60 minutes", "The longest limit that an agent can set."),
+      grace: field(Time, "3 seconds", "How long a command that is stopped may take to end before it is killed."),
+      logBytes: field(count(1_000, 1_000_000_000), 10_000_000, "How much of a command's output its log file takes.")
+    }),
+    {},
+    "Commands that agents run in the background."
+  ),
   continuations: field(
     count(0, 100),
     5,
@@ -176,6 +204,37 @@ export const ConfigSchema = group({
     "auto: the further the plan is, the less background goes into notices and orders, and the Commander is asked to have .opencode/context.md and summary.md kept. off: all is told as at the beginning."
   ),
   progressSnapshots: field(count(2, 10_000), 100, "Snapshots kept of each mission's progress; the oldest go first."),
+  searchTimeLimit: field(Time, "30 seconds", "The longest that one search in files may take."),
+  web: field(
+    group({
+      allow: field(
+        exceptions,
+        [],
+        "What webfetch may reach although it is not public, for example [\"localhost:3000\", \"10.0.0.0/8\"]."
+      ),
+      timeout: field(Time, "30 seconds", "How long a site may take, at each address that it redirects to."),
+      maxBytes: field(count(1_000, 100_000_000), 5_000_000, "Bytes read of an answer, unpacked; the rest is left out."),
+      redirects: field(count(0, 20), 5, "Redirects that are followed."),
+      answerChars: field(count(1_000, 1_000_000), 40_000, "Characters of a page that an agent is shown at once."),
+      search: field(
+        order(webProviders),
+        webProviders,
+        "Where websearch asks, in this order until one answers. Those without their key in the environment are left out."
+      ),
+      codeSearch: field(order(codeProviders), codeProviders, "The same for codesearch.")
+    }),
+    {},
+    "What the web tools may do. webfetch uses no proxy. Keys of search providers are read from the environment, never from here."
+  ),
+  documents: field(
+    group({
+      expiry: field(Time, "24 hours", "How long a document in .opencode/docs/ answers for the web."),
+      maxBytes: field(count(10_000, 10_000_000_000), 50_000_000, "Bytes of all documents; the oldest go first."),
+      maxFiles: field(count(1, 10_000), 500, "The same for their number.")
+    }),
+    {},
+    "The cache of fetched documents in .opencode/docs/."
+  ),
   logLevel: field(
     choice(["debug", "info", "warn", "error", "off"]),
     "info",

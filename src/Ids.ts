@@ -1,5 +1,6 @@
 /** Fresh ids, from the clock and the randomness of the runtime, so that a seed replays them. */
 import { Clock, Context, Effect, Layer, Random } from "effect"
+import { CommandId } from "./domain/Command.ts"
 import { makeMessageId, type MessageId, randomText } from "./domain/Session.ts"
 import { TaskId } from "./domain/Task.ts"
 
@@ -10,6 +11,8 @@ export class Ids extends Context.Service<Ids, {
   readonly task: Effect.Effect<TaskId>
   /** `plan_` and ten letters or digits. */
   readonly plan: Effect.Effect<string>
+  /** `job_` and ten letters or digits. */
+  readonly command: Effect.Effect<CommandId>
 }>()("orchestrator/Ids") {
   static readonly layer = Layer.sync(Ids, () => {
     let lastMs = 0
@@ -23,7 +26,8 @@ export class Ids extends Context.Service<Ids, {
         return makeMessageId(now, counter, () => random.nextDoubleUnsafe())
       }),
       task: Effect.map(named("task"), (id) => TaskId.make(id)),
-      plan: named("plan")
+      plan: named("plan"),
+      command: Effect.map(named("job"), (id) => CommandId.make(id))
     })
   })
 }

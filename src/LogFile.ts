@@ -4,6 +4,7 @@
  */
 import { Cause, Effect, FileSystem, Layer, Logger, Path, Queue, References } from "effect"
 import { Instance } from "./host/Instance.ts"
+import { Mask } from "./host/Mask.ts"
 
 export const logFile = ".opencode/orchestrator/orchestrator.log"
 /** What was in it before it became too large. */
@@ -27,19 +28,19 @@ const pause = "1 second"
 
 const levelOf = { Fatal: "error", Error: "error", Warn: "warn", Info: "info", Debug: "debug", Trace: "debug" } as const
 
-/** Adds the file to where log lines go already. `mask` takes out what must not be kept. */
+/** Adds the file to where log lines go already. */
 export const layer = (
-  level: LogLevel | "off",
-  mask: (text: string) => string
+  level: LogLevel | "off"
 ): Layer.Layer<never, never, FileSystem.FileSystem | Path.Path | Instance> =>
   level === "off"
     ? Layer.empty
-    : Logger.layer([make(level, mask)], { mergeWithExisting: true }).pipe(
+    : Logger.layer([make(level)], { mergeWithExisting: true }).pipe(
       Layer.merge(level === "debug" ? Layer.succeed(References.MinimumLogLevel, "Debug") : Layer.empty)
     )
 
-const make = Effect.fnUntraced(function*(level: LogLevel, mask: (text: string) => string) {
+const make = Effect.fnUntraced(function*(level: LogLevel) {
   const fs = yield* FileSystem.FileSystem
+  const mask = yield* Mask
   const path = yield* Path.Path
   const { root } = yield* Instance
   const file = path.join(root, logFile)

@@ -1,8 +1,20 @@
-/** The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, and effect's FileSystem and Path. */
+/**
+ * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, Search, Network,
+ * PageReader, and effect's FileSystem, Path and HttpClient.
+ */
 import { Clock, Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import type { HttpClient } from "effect/http"
+import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
+import { CommandStore } from "./commands/CommandStore.ts"
 import { type Config, Config as ConfigService, type ConfigValues } from "./Config.ts"
+import { DocumentCache } from "./documents/DocumentCache.ts"
+import { Web } from "./documents/Web.ts"
+import { WebSearch } from "./documents/WebSearch.ts"
 import type { Instance } from "./host/Instance.ts"
+import type { Network } from "./host/Network.ts"
 import type { Notifier } from "./host/Notifier.ts"
+import type { PageReader } from "./host/PageReader.ts"
+import type { ProcessGroups } from "./host/ProcessGroups.ts"
 import { SessionClient } from "./host/SessionClient.ts"
 import { Ids } from "./Ids.ts"
 import { Budgets } from "./mission/Budgets.ts"
@@ -15,6 +27,7 @@ import { TaskDecomposer } from "./mission/TaskDecomposer.ts"
 import { TodoEnforcer } from "./mission/TodoEnforcer.ts"
 import { UserCommands } from "./mission/UserCommands.ts"
 import { TurnRecovery } from "./recovery/TurnRecovery.ts"
+import type { Search } from "./search/Search.ts"
 import { Completion } from "./tasks/Completion.ts"
 import { Concurrency } from "./tasks/Concurrency.ts"
 import { Lease } from "./tasks/Lease.ts"
@@ -33,9 +46,12 @@ import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
 import { Telemetry } from "./Telemetry.ts"
+import { makeCommandTools } from "./tools/commandTools.ts"
 import { makePlanTools } from "./tools/planTools.ts"
+import { makeSearchTools } from "./tools/searchTools.ts"
 import { makeTaskTools } from "./tools/taskTools.ts"
 import type { Tool } from "./tools/Tool.ts"
+import { makeWebTools } from "./tools/webTools.ts"
 
 export class Orchestrator extends Context.Service<Orchestrator, {
   /** The tools for the host to offer, by the names that agents know. */
@@ -60,15 +76,27 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     | SmartContext
     | TodoEnforcer
     | TaskDecomposer
-    | Plans,
+    | Plans
+    | BackgroundCommands
+    | CommandStore,
     never,
-    SessionClient | Notifier | Instance | FileSystem.FileSystem | Path.Path
+    | SessionClient
+    | Notifier
+    | Instance
+    | ProcessGroups
+    | Search
+    | Network
+    | PageReader
+    | HttpClient.HttpClient
+    | FileSystem.FileSystem
+    | Path.Path
   > => {
     const isRecorded = config.journal !== "off"
     const records = isRecorded
       ? Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(Layer.provideMerge(Lease.layer))
       : Layer.mergeAll(TaskJournal.layerMemory, TaskArchive.layerMemory, Lease.layer)
     const state = Layer.mergeAll(
+      CommandStore.layer,
       Concurrency.layer,
       Completion.layer,
       Ids.layer,
@@ -82,6 +110,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
     )
     const tasks = TaskManager.layer.pipe(
       Layer.provideMerge(TaskLife.layer),
+      Layer.provideMerge(BackgroundCommands.layer),
       Layer.provideMerge(
         Layer.mergeAll(Notices.layer, Orders.layer, Retries.layer, StallWatch.layer, TurnRecovery.layer)
       ),
@@ -96,6 +125,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       ),
       Layer.provideMerge(Budgets.layer),
       Layer.provideMerge(tasks),
+      Layer.provideMerge(Layer.mergeAll(DocumentCache.layer, WebSearch.layer, Web.layer)),
       Layer.provideMerge(ConfigService.layer(config))
     )
   }
@@ -107,7 +137,13 @@ const makeOrchestrator = Effect.gen(function*() {
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
   const telemetry = yield* Telemetry
-  const tools = [...(yield* makeTaskTools), ...(yield* makePlanTools)]
+  const tools = [
+    ...(yield* makeTaskTools),
+    ...(yield* makePlanTools),
+    ...(yield* makeCommandTools),
+    ...(yield* makeSearchTools),
+    ...(yield* makeWebTools)
+  ]
 
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(

@@ -2,8 +2,9 @@
 import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Clock, Console, Effect, FileSystem, Option, Path, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
-import { type Report, toJson, toMarkdown } from "../../src/domain/Report.ts"
+import { maskReport, toJson, toMarkdown } from "../../src/domain/Report.ts"
 import { toHtml } from "../../src/domain/ReportPage.ts"
+import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { messageText, type SessionId } from "../../src/domain/Session.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { dirFlag, findGroup, layerProject, openProject, ViewFailed } from "./project.ts"
@@ -34,12 +35,12 @@ export const report = Command.make(
     const path = yield* Path.Path
     const project = yield* openProject
     const group = yield* findGroup(project, mission)
-    const told: Report = {
+    const told = maskReport({
       ...group,
       limits: project.limits(group.mission),
       now: yield* Clock.currentTimeMillis,
       answer: Option.isNone(url) ? undefined : yield* lastAnswer(url.value, project.root, group.root)
-    }
+    }, makeMask(secretsOf(process.env)))
     const text = format === "html" ? toHtml(told) : format === "json" ? toJson(told) : toMarkdown(told, "whole")
     if (Option.contains(out, "-")) return yield* Console.log(text)
     // A session's id comes from the records, and must not become a path.

@@ -3,7 +3,7 @@ import { Effect, FileSystem, Layer, Option } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { createHash } from "node:crypto"
 import * as os from "node:os"
-import { Instance } from "../../src/host/Instance.ts"
+import { Instance, type Owner } from "../../src/host/Instance.ts"
 
 /** Where one process is among others: pids are comparable only within one boot and one namespace (of a container). */
 interface Place {
@@ -11,68 +11,74 @@ interface Place {
   readonly namespace: string
 }
 
+/** Names processes of this machine, and recognises them again. */
+export const processes = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const text = (path: string) =>
+    fs.readFileString(path).pipe(Effect.map((content) => content.trim()), Effect.orElseSucceed(() => ""))
+
+  const place: Place = {
+    boot: yield* text("/proc/sys/kernel/random/boot_id"),
+    namespace: yield* fs.readLink("/proc/self/ns/pid").pipe(Effect.orElseSucceed(() => ""))
+  }
+
+  /** When a process started, in the system's own terms; none when there is no such process. */
+  const startOf = (pid: number): Effect.Effect<Option.Option<string>> => {
+    switch (process.platform) {
+      case "linux":
+        return Effect.map(text(`/proc/${pid}/stat`), parseStat)
+      case "win32":
+        return output("powershell", [
+          "-NoProfile",
+          "-Command",
+          `(Get-Process -Id ${pid}).StartTime.ToFileTimeUtc()`
+        ])
+      default:
+        return output("ps", ["-o", "lstart=", "-p", String(pid)])
+    }
+  }
+
+  const output = (command: string, args: ReadonlyArray<string>) =>
+    spawner.string(ChildProcess.make(command, [...args])).pipe(
+      Effect.timeout("10 seconds"),
+      Effect.map((answer) => answer.trim() === "" ? Option.none<string>() : Option.some(answer.trim())),
+      Effect.orElseSucceed(() => Option.none<string>())
+    )
+
+  const machine = createHash("sha256").update([
+    yield* text("/etc/machine-id"),
+    os.hostname(),
+    os.homedir(),
+    os.userInfo().uid
+  ].join("\n")).digest("hex").slice(0, 12)
+  const named = (pid: number, start: string): Owner => ({
+    pid,
+    machine,
+    startedAt: [place.boot, place.namespace, start].join(separator)
+  })
+
+  return {
+    /** The process with this pid now; none when there is no such process. */
+    find: (pid: number) => Effect.map(startOf(pid), Option.map((start) => named(pid, start))),
+    own: Effect.map(startOf(process.pid), (start) => named(process.pid, Option.getOrElse(start, () => ""))),
+    isAlive: Effect.fnUntraced(function*(other: Owner) {
+      if (other.machine !== machine) return "unknown" as const
+      const [boot, namespace, started] = other.startedAt.split(separator)
+      if (boot !== place.boot) return "dead" as const
+      if (namespace !== place.namespace) return "unknown" as const
+      const now = yield* startOf(other.pid)
+      return Option.isSome(now) && now.value === started ? "alive" as const : "dead" as const
+    })
+  }
+})
+
 export const layer = (root: string) =>
   Layer.effect(
     Instance,
     Effect.gen(function*() {
-      const fs = yield* FileSystem.FileSystem
-      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-      const text = (path: string) =>
-        fs.readFileString(path).pipe(Effect.map((content) => content.trim()), Effect.orElseSucceed(() => ""))
-
-      const place: Place = {
-        boot: yield* text("/proc/sys/kernel/random/boot_id"),
-        namespace: yield* fs.readLink("/proc/self/ns/pid").pipe(Effect.orElseSucceed(() => ""))
-      }
-
-      /** When a process started, in the system's own terms; none when there is no such process. */
-      const startOf = (pid: number): Effect.Effect<Option.Option<string>> => {
-        switch (process.platform) {
-          case "linux":
-            return Effect.map(text(`/proc/${pid}/stat`), parseStat)
-          case "win32":
-            return output("powershell", [
-              "-NoProfile",
-              "-Command",
-              `(Get-Process -Id ${pid}).StartTime.ToFileTimeUtc()`
-            ])
-          default:
-            return output("ps", ["-o", "lstart=", "-p", String(pid)])
-        }
-      }
-
-      const output = (command: string, args: ReadonlyArray<string>) =>
-        spawner.string(ChildProcess.make(command, [...args])).pipe(
-          Effect.timeout("10 seconds"),
-          Effect.map((answer) => answer.trim() === "" ? Option.none<string>() : Option.some(answer.trim())),
-          Effect.orElseSucceed(() => Option.none<string>())
-        )
-
-      const machine = createHash("sha256").update([
-        yield* text("/etc/machine-id"),
-        os.hostname(),
-        os.homedir(),
-        os.userInfo().uid
-      ].join("\n")).digest("hex").slice(0, 12)
-      const start = yield* startOf(process.pid)
-      const owner = {
-        pid: process.pid,
-        machine,
-        startedAt: [place.boot, place.namespace, Option.getOrElse(start, () => "")].join(separator)
-      }
-
-      return Instance.of({
-        root,
-        owner,
-        isAlive: Effect.fnUntraced(function*(other) {
-          if (other.machine !== machine) return "unknown"
-          const [boot, namespace, started] = other.startedAt.split(separator)
-          if (boot !== place.boot) return "dead"
-          if (namespace !== place.namespace) return "unknown"
-          const now = yield* startOf(other.pid)
-          return Option.isSome(now) && now.value === started ? "alive" : "dead"
-        })
-      })
+      const { isAlive, own } = yield* processes
+      return Instance.of({ root, owner: yield* own, isAlive })
     })
   )
 

@@ -1,6 +1,7 @@
 /** Toasts and log lines on their way to the host: in the background, bounded, never in anybody's way. */
 import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Layer, Logger, Queue } from "effect"
+import { Mask } from "../../src/host/Mask.ts"
 import { Notifier, type Toast } from "../../src/host/Notifier.ts"
 
 /** How long a toast stays, in ms. */
@@ -22,6 +23,7 @@ export const layer = (client: OpencodeClient, enabled: boolean): Layer.Layer<Not
     Notifier,
     Effect.gen(function*() {
       if (!enabled) return Notifier.of({ show: () => Effect.void })
+      const mask = yield* Mask
       const waiting = yield* Queue.sliding<Toast>(buffer)
       const send = (toast: Toast) =>
         Effect.tryPromise((signal) => client.tui.showToast({ ...toast, duration: shownFor[toast.variant] }, { signal }))
@@ -35,7 +37,10 @@ export const layer = (client: OpencodeClient, enabled: boolean): Layer.Layer<Not
         Effect.forever,
         Effect.forkScoped
       )
-      return Notifier.of({ show: (toast) => Effect.asVoid(Queue.offer(waiting, toast)) })
+      return Notifier.of({
+        show: (toast) =>
+          Effect.asVoid(Queue.offer(waiting, { ...toast, title: mask(toast.title), message: mask(toast.message) }))
+      })
     })
   )
 
@@ -55,12 +60,16 @@ export const merge = (toasts: ReadonlyArray<Toast>): ReadonlyArray<Toast> => {
   })
 }
 
+/** A log line of more characters is cut off: somebody's whole output must not become one. */
+const longestLine = 20_000
+
 const levels = { Fatal: "error", Error: "error", Warn: "warn", Info: "info", Debug: "debug", Trace: "debug" } as const
 
 /** Log lines go to the host's log: the terminal belongs to its user interface. */
 export const layerLogger = (client: OpencodeClient): Layer.Layer<never> =>
   Logger.layer([
     Effect.gen(function*() {
+      const mask = yield* Mask
       const waiting = yield* Queue.sliding<
         { readonly level: "error" | "warn" | "info" | "debug"; readonly message: string }
       >(200)
@@ -79,7 +88,10 @@ export const layerLogger = (client: OpencodeClient): Layer.Layer<never> =>
           part instanceof Error ? part.message : Cause.isCause(part) ? Cause.pretty(part) : String(part)
         )
         const why = cause.reasons.length > 0 ? [Cause.pretty(cause)] : []
-        Queue.offerUnsafe(waiting, { level, message: [...words, ...why].join(" ") })
+        Queue.offerUnsafe(waiting, {
+          level,
+          message: mask([...words, ...why].join(" ").slice(0, 2 * longestLine)).slice(0, longestLine)
+        })
       })
     })
   ])

@@ -3,8 +3,11 @@ import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platf
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
+import { FetchHttpClient } from "effect/http"
 import { commander } from "../../src/agents/team.ts"
+import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
+import { Mask } from "../../src/host/Mask.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import * as LogFile from "../../src/LogFile.ts"
@@ -13,9 +16,13 @@ import { Missions } from "../../src/mission/Missions.ts"
 import { SmartContext } from "../../src/mission/SmartContext.ts"
 import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
-import type { Tool } from "../../src/tools/Tool.ts"
+import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
+import * as NodeProcessGroups from "../node-process/NodeProcessGroups.ts"
 import * as Otel from "../node-process/Otel.ts"
+import * as RipgrepSearch from "../node-search/RipgrepSearch.ts"
+import * as HtmlReader from "../node-web/HtmlReader.ts"
+import * as NodeNetwork from "../node-web/NodeNetwork.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -34,16 +41,22 @@ export const server: Plugin = async (input, options) => {
     Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
   )
   const ports = Layer.mergeAll(
+    NodeProcessGroups.layer,
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
-    Toasts.layer(client, config.toasts)
+    Toasts.layer(client, config.toasts),
+    RipgrepSearch.layer(),
+    NodeNetwork.layer({ hasProxy: Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name)) }),
+    HtmlReader.layer,
+    searchClient
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
       Layer.provideMerge(ports),
       Layer.provideMerge(Otel.layer(process.env)),
-      Layer.provideMerge(LogFile.layer(config.logLevel, (text) => text)),
+      Layer.provideMerge(LogFile.layer(config.logLevel)),
       Layer.provideMerge(Layer.mergeAll(NodeInstance.layer(projectRoot(input)), Toasts.layerLogger(client))),
-      Layer.provideMerge(node)
+      Layer.provideMerge(node),
+      Layer.provideMerge(Layer.succeed(Mask, makeMask(secretsOf(process.env))))
     )
   )
 
@@ -161,7 +174,7 @@ export const server: Plugin = async (input, options) => {
       description: tool.description,
       args: tool.parameters["properties"] as never, // the host takes JSON Schema properties as well as the Zod of its types
       execute: async (args: unknown, context: ToolContext) => {
-        const call = tool.call(args, { session: SessionId.make(context.sessionID), agent: context.agent })
+        const call = tool.call(args, toCaller(context))
         const exit = await runtime.runPromiseExit(
           Effect.tapCause(call, (cause) => Cause.hasDies(cause) ? report(tool.name, cause) : Effect.void),
           { signal: context.abort }
@@ -181,6 +194,29 @@ export const server: Plugin = async (input, options) => {
     dispose: () => runtime.dispose()
   }
   return hooks
+}
+
+/** For search providers, which are given keys: a redirect would carry those elsewhere, so none is followed. */
+const searchClient = FetchHttpClient.layer.pipe(
+  Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
+)
+
+const toCaller = (context: ToolContext): Caller => ({
+  session: SessionId.make(context.sessionID),
+  agent: context.agent,
+  ask: ({ always, metadata, patterns, permission }) =>
+    Effect.tryPromise({
+      try: () => context.ask({ permission, patterns: [...patterns], always: [...always], metadata: { ...metadata } }),
+      catch: (error) => new PermissionDenied({ permission, patterns, reason: rejection(error) })
+    })
+})
+
+/** Why the host refused: the user's words where there are any, cut; the rules that it would list say nothing more. */
+const rejection = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return error.name === "PermissionDeniedError"
+    ? "a rule forbids it"
+    : error.message.replace(/[.\s]+$/, "").slice(0, 1_000)
 }
 
 const refusal = (tool: Tool, cause: Cause.Cause<{ readonly message: string }>): string => {

@@ -22,6 +22,9 @@ export const commandMark = "{{orchestrator}}"
  */
 const commandTemplate = `${commandMark}$9999999`
 
+/** Tools that the host has too. Ours take their place for everyone, under the rules that hold for the host's. */
+const hostTools: ReadonlySet<string> = new Set(["webfetch", "websearch"])
+
 /** Changes the host's config in place, which is how the host takes additions. */
 export const register = (host: HostConfig, config: ConfigValues, toolNames: ReadonlyArray<string>): void => {
   const users = readPermissions(host.permission)
@@ -37,7 +40,7 @@ export const register = (host: HostConfig, config: ConfigValues, toolNames: Read
     ...host.command
   }
   // The user's own agents stay as they are: they are not shown tools they never asked for.
-  const hidden = toolNames.filter((name) => !(name in users))
+  const hidden = toolNames.filter((name) => !(name in users) && !hostTools.has(name))
   host.permission = { ...users, ...Object.fromEntries(hidden.map((name) => [name, "deny"])) }
   if (config.commanderByDefault) host.default_agent = commander
 }

@@ -3,9 +3,10 @@
  * nothing that the instance does has an effect, finalizers included. It counts what the instance does to the world, so
  * that a test can crash it at each effect in turn.
  */
-import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Random, Schema, Stream } from "effect"
+import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Random, Schema, Scope, Stream } from "effect"
 import { Instance } from "../../src/host/Instance.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
+import { ProcessGroups } from "../../src/host/ProcessGroups.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 
 /** What every operation of a dead instance dies of. */
@@ -115,7 +116,7 @@ export const make: Effect.Effect<CrashGate> = Effect.sync(() => {
   }
 })
 
-type Ports = SessionClient | FileSystem.FileSystem | Notifier | Instance
+type Ports = SessionClient | FileSystem.FileSystem | Notifier | Instance | ProcessGroups
 
 /** The ports of one instance, behind its gate. */
 export const layer = (gate: CrashGate): Layer.Layer<Ports, never, Ports> =>
@@ -123,7 +124,8 @@ export const layer = (gate: CrashGate): Layer.Layer<Ports, never, Ports> =>
     return Context.make(SessionClient, gateClient(gate, yield* SessionClient)).pipe(
       Context.add(FileSystem.FileSystem, gateFileSystem(gate, yield* FileSystem.FileSystem)),
       Context.add(Notifier, gateNotifier(gate, yield* Notifier)),
-      Context.add(Instance, gateInstance(gate, yield* Instance))
+      Context.add(Instance, gateInstance(gate, yield* Instance)),
+      Context.add(ProcessGroups, gateGroups(gate, yield* ProcessGroups))
     )
   }))
 
@@ -155,6 +157,19 @@ const gateNotifier = ({ guard }: CrashGate, notifier: Notifier["Service"]) =>
 
 const gateInstance = ({ guard }: CrashGate, instance: Instance["Service"]) =>
   Instance.of({ ...instance, isAlive: (owner) => guard(instance.isAlive(owner)) })
+
+/** What a dead instance has started runs on, until another one ends it. */
+const gateGroups = ({ effect, guard }: CrashGate, groups: ProcessGroups["Service"]) =>
+  ProcessGroups.of({
+    start: Effect.fnUntraced(function*(options) {
+      const scope = yield* Scope.make()
+      const group = yield* effect(`start ${options.id}`, Scope.provide(groups.start(options), scope))
+      const end = effect(`end ${options.id}`, group.end)
+      yield* Effect.addFinalizer(() => end)
+      return { ...group, exit: guard(group.exit), end }
+    }),
+    endLeft: (id, leader) => effect(`end ${id}`, groups.endLeft(id, leader))
+  })
 
 /** What a write that is cut off leaves: any beginning of it, but not the whole. */
 const beginning = (data: Uint8Array): Effect.Effect<Uint8Array> =>

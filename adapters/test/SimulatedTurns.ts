@@ -19,7 +19,7 @@ import {
   type TurnError
 } from "../../src/domain/Session.ts"
 import { HostTodo } from "../../src/domain/Todo.ts"
-import type { Caller } from "../../src/tools/Tool.ts"
+import { type Caller, PermissionDenied } from "../../src/tools/Tool.ts"
 import { toDelay } from "../opencode-sdk/wire.ts"
 import {
   type ConversationMessage,
@@ -191,6 +191,17 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     )
   }
 
+  /** A tool asks for a right: the session's rules decide, or whoever answers the question. */
+  const askFor = (session: HostSession<Process>): Caller["ask"] => ({ patterns, permission }) =>
+    Effect.gen(function*() {
+      const actions = patterns.map((pattern) => evaluate(rulesOf(session), permission, pattern))
+      const denied = (reason: string) => new PermissionDenied({ permission, patterns, reason })
+      if (actions.includes("deny")) return yield* denied("a rule forbids it")
+      if (!actions.includes("ask")) return
+      const answer = yield* ask((id) => ({ type: "permission", session: session.info.id, id, permission }))
+      if (answer === "reject") return yield* denied("the user rejected it")
+    })
+
   const useTool = (session: HostSession<Process>, name: string, args: unknown): Effect.Effect<ToolCall> => {
     const input = JSON.stringify(args)
     const completed = (result: string): ToolCall => ({ name, input, status: "completed", result })
@@ -201,7 +212,7 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
     const offer = offerTo(session)
     const tool = offer?.tools[name]
     if (offer === undefined || tool === undefined) return Effect.succeed(failed(`There is no tool ${name}.`))
-    return tool(args, { session: session.info.id, agent: agentOf(session) }).pipe(
+    return tool(args, { session: session.info.id, agent: agentOf(session), ask: askFor(session) }).pipe(
       Effect.map(completed),
       Effect.catch((error) => Effect.succeed(failed(`Error: ${error.message}`))),
       Effect.catchDefect((defect) => Effect.succeed(failed(`Error: ${String(defect)}`))),

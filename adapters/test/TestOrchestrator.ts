@@ -9,10 +9,13 @@ import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import * as CrashGate from "./CrashGate.ts"
+import * as EmptySearch from "./EmptySearch.ts"
 import * as MemoryFileSystem from "./MemoryFileSystem.ts"
 import * as RecordingNotifier from "./RecordingNotifier.ts"
 import { SimulatedHost, type SimulatedHostOptions, type SimulatedProcess } from "./SimulatedHost.ts"
 import * as SimulatedInstance from "./SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "./SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "./SimulatedWeb.ts"
 
 /** Settings as a user would write them. */
 type Settings = Readonly<Record<string, unknown>>
@@ -21,6 +24,8 @@ export interface TestOptions extends SimulatedHostOptions {
   readonly config?: Settings
   /** Where tasks are recorded. Without one nothing is, unless the config says otherwise. */
   readonly disk?: MemoryFileSystem.MemoryDisk["Service"]
+  /** What can be fetched; nothing, unless said. */
+  readonly web?: SimulatedWeb.SimulatedWebOptions
 }
 
 /** One instance of the orchestrator, among those that come and go in one world. */
@@ -46,7 +51,7 @@ export class TestUser extends Context.Service<TestUser, {
 }>()("orchestrator/test/TestUser") {}
 
 /** All that outlives an instance: the simulated host, its disk and processes, and the toasts that were shown. */
-export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
+export const world = ({ disk, web, ...options }: Omit<TestOptions, "config">) =>
   MemoryFileSystem.layer.pipe(
     Layer.provideMerge(
       disk === undefined
@@ -56,7 +61,10 @@ export const world = ({ disk, ...options }: Omit<TestOptions, "config">) =>
     Layer.provideMerge(Layer.mergeAll(
       SimulatedHost.layer(options),
       SimulatedInstance.SimulatedProcesses.layer,
+      SimulatedProcessGroups.SimulatedPrograms.layer,
       RecordingNotifier.layer,
+      EmptySearch.layer,
+      SimulatedWeb.layer(web),
       Path.layer
     ))
   )

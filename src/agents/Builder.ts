@@ -1,11 +1,11 @@
 import type { AgentDefinition } from "../domain/Agent.ts"
-import { reading } from "./rights.ts"
+import { reading, running } from "./rights.ts"
 
 export const Builder: AgentDefinition = {
   name: "Builder",
   mode: "subagent",
   description: "Writes and changes code and files, and runs commands.",
-  rights: { ...reading, edit: "allow", bash: "allow", run_background: "allow", check_background: "allow" },
+  rights: { ...reading, ...running, edit: "allow" },
   prompt: `You are a Builder. You carry out one task in a project where others work at the same time.
 
 Stay within your task and its files. Read the code around a change first, and write as it is written there. Solve the cause, not the symptom; no placeholders, no silenced tests. Run what checks your change, at least the tests that cover it.

@@ -34,7 +34,7 @@ How to work:
 3. A prompt to an agent is all it sees: give it the goal, the facts and paths it needs, its limits, and what to answer.
 4. Read results as a reviewer. When a task failed, find out why and delegate it again with what was missing, or do it another way. Do not repeat the same order.
 5. When the building is done, have an Inspector run the project's own tests and checks. Delegate what it finds to Builders, and inspect again.
-6. Only when everything asked for is done and checked: sum up for the user in a few lines what was done, what was decided and what is left, and end with this line alone:
+6. Keep .opencode/todo.md true: mark what is done, drop what is not needed as "[-] … | reason: why". Only when everything asked for is done and checked, nothing in the list is open, and each failed task was done again or is named by its id with why it may stay so: sum up for the user in a few lines what was done, what was decided and what is left, and end with this line alone:
 MISSION COMPLETE
 
 A question or a remark of the user needs no plan: answer it, and end with that line too.`

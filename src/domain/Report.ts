@@ -23,6 +23,34 @@ export interface Report {
   readonly answer?: string | undefined
 }
 
+/** The report with everything masked that people and agents wrote: it is made to be passed on. */
+export const maskReport = (report: Report, mask: (text: string) => string): Report => {
+  const maybe = (text: string | undefined) => text === undefined ? undefined : mask(text)
+  const { answer, mission, openTodos = [], tasks } = report
+  return {
+    ...report,
+    mission: mission === undefined ? undefined : {
+      ...mission,
+      goal: mask(mission.goal),
+      ...(mission.why === undefined ? {} : { why: mask(mission.why) }),
+      failures: mission.failures.map((failure) => ({
+        ...failure,
+        order: mask(failure.order),
+        reason: mask(failure.reason)
+      }))
+    },
+    tasks: tasks.map((task) => ({
+      ...task,
+      description: mask(task.description),
+      prompt: mask(task.prompt),
+      ...(task.result === undefined ? {} : { result: mask(task.result) }),
+      ...(task.reason === undefined ? {} : { reason: mask(task.reason) })
+    })),
+    openTodos: openTodos.map(mask),
+    answer: maybe(answer)
+  }
+}
+
 /** How often a task was begun anew or told to go on after an error. */
 export const retriesOf = (task: Task): number => task.run - 1 + (task.tries?.spent ?? 0)
 

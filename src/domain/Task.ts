@@ -301,6 +301,15 @@ export const headline = (task: Task & { readonly state: EndState }, now: number)
 export const outcome = (task: Task): string =>
   task.state === "completed" ? (task.result?.trim() || "(no output)") : (task.reason ?? "No reason was recorded.")
 
+/** The task with all that was written about it, and by it, changed. */
+export const withTexts = (task: Task, change: (text: string) => string): Task => ({
+  ...task,
+  description: change(task.description),
+  prompt: change(task.prompt),
+  ...(task.result === undefined ? {} : { result: change(task.result) }),
+  ...(task.reason === undefined ? {} : { reason: change(task.reason) })
+})
+
 /** Tells a parent whose turn was cut off which of its tasks it need not delegate again; nothing when there are none. */
 export const goingOn = (tasks: ReadonlyArray<Task>): ReadonlyArray<string> => {
   // A waiting call that was cut off took its task with it.

@@ -1,9 +1,9 @@
 /** Keeps a mission going until it is done: what happens when the Commander falls silent, and when the user speaks or aborts. */
 import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule } from "effect"
+import { CommandStore, isOpenCommand } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import type { Limits } from "../domain/Budget.ts"
 import { evidence } from "../domain/Evidence.ts"
-import { plainLine } from "../domain/Finding.ts"
 import * as Mission from "../domain/Mission.ts"
 import {
   type HostEvent,
@@ -19,7 +19,6 @@ import {
   type TurnError
 } from "../domain/Session.ts"
 import { goingOn, isOpen, isSettled, isUntold, type Task } from "../domain/Task.ts"
-import type { TodoItem } from "../domain/Todo.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -30,14 +29,11 @@ import { Plans } from "../tasks/Plans.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { Budgets } from "./Budgets.ts"
+import { continueInstruction, describeTodo, interruptedInstruction } from "./instructions.ts"
 import { Missions } from "./Missions.ts"
 import { Progress } from "./Progress.ts"
 import { SmartContext } from "./SmartContext.ts"
 import { TodoEnforcer } from "./TodoEnforcer.ts"
-
-/** Sent to a Commander whose turn was cut off by the end of the host. */
-export const interruptedInstruction =
-  "OpenCode was stopped while you worked, and is back. Your last turn was cut off: a tool call of it may be half done. See what is done, and go on with the mission."
 
 export class MissionLoop extends Context.Service<MissionLoop, {
   /** The user spoke in a root session. To the Commander: the mission starts, or goes on. To another agent: it rests. */
@@ -57,6 +53,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
     MissionLoop,
     Effect.gen(function*() {
       const client = yield* SessionClient
+      const commands = yield* CommandStore
       const config = yield* Config
       const ids = yield* Ids
       const budgets = yield* Budgets
@@ -130,6 +127,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           Effect.map(({ usage }) => usage),
           Effect.orElseSucceed(() => noUsage) // a host that does not say so: the mission is charged with it
         )
+
       /** Whether tasks of a mission are unsettled or untold, or are still to come of a plan. */
       const hasOpen = Effect.fnUntraced(function*(root: SessionId) {
         return (yield* store.all).some((task) => task.mission === root && isOpen(task))
@@ -138,7 +136,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** The user aborted a root session: its tasks stop, and what they left does not wake it. */
       const abortTasks = Effect.fnUntraced(function*(root: SessionId) {
-        if (!(yield* hasOpen(root))) return
+        const hasCommands = (yield* commands.all).some((one) => one.mission === root && isOpenCommand(one))
+        if (!(yield* hasOpen(root)) && !hasCommands) return
         yield* notices.hush(root)
         // Stopping children takes a while, and the next event must not wait.
         yield* FiberSet.run(background, manager.cancelMission(root, "the user aborted the mission"))
@@ -159,6 +158,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (action.type === "give up" || action.type === "inspect") {
           const why = `The Commander's turn failed: ${says}`
           yield* missions.apply(root, { type: "ended", state: "halted", why })
+          yield* notices.hush(root) // what its tasks still come to would start a turn that fails again
           return yield* notifier.show(presets.missionHalted(why))
         }
         yield* missions.apply(root, { type: "tried", tries })
@@ -188,8 +188,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       })
 
       const stop = Effect.fn("MissionLoop.stop")(function*(root: SessionId) {
-        const mission = yield* missions.get(root)
-        if (mission?.state !== "active") return false
+        // One that was halted may have left tasks at work.
+        if ((yield* missions.get(root))?.state !== "active" && !(yield* hasOpen(root))) return false
         yield* missions.apply(root, { type: "ended", state: "stopped", why: "You stopped it." })
         yield* budgets.letGo(root)
         yield* FiberMap.remove(reviews, root)
@@ -268,11 +268,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
+        const current = yield* missions.get(root)
+        if (current?.state !== "active" || current.windingUp !== undefined) return
         if (yield* hasOpen(root)) return // their notice wakes the Commander
         const messages = yield* client.messages(root, reviewedMessages)
         const answer = lastAnswer(messages, since.get(root))
         if (answer === undefined) return
-        const judged = yield* recovery.judge(answer, (yield* missions.get(root))?.tries)
+        const judged = yield* recovery.judge(answer, current.tries)
         if (judged !== undefined) return yield* goOnAfter(root, judged)
         yield* missions.apply(root, { type: "answered" })
         const open = yield* openOf(root, answer)
@@ -474,54 +476,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 const reviewedMessages = 40
 
 const evidenceKept = 2_000
-
-/** After so many instructions without progress they change. */
-const patience = 3
-
-/** Sent to a Commander that stops early: says what is open, and how to go on. */
-export const continueInstruction = (
-  { continuations }: Pick<Mission.Mission, "continuations">,
-  saidComplete: boolean,
-  { failures, todos }: Mission.Open,
-  advice = ""
-): string =>
-  [
-    saidComplete
-      ? "CONTINUE. You have said MISSION COMPLETE, but it is not:"
-      : "CONTINUE. Nothing of your mission is running, and you have not said that it is done.",
-    ...section("Open todos (to be done, or dropped as `[-] … | reason: why`):", todos),
-    ...section(
-      "Tasks that failed, to be done again or answered for (name the id in your answer, and why it may stay so):",
-      failures.map(({ order, reason, task }) => `${task} (${order}): ${reason}`)
-    ),
-    ...(continuations < patience ? [] : [
-      `Nothing has changed in the last ${continuations} rounds. Say in one sentence what is in the way. Then go another way than before, or have an Inspector find out what is wrong.`
-    ]),
-    ...(advice === "" ? [] : [advice]),
-    "Compare the goal with what has been done and checked. Do or delegate the next open step now, with a tool call.",
-    "If everything is done and an Inspector has checked it, sum up for the user and write MISSION COMPLETE on a line of its own.",
-    "If you cannot go on, say plainly what stops you, without that line: the mission then halts, and the user is told."
-  ].join("\n")
-
-const describeTodo = ({ id, reason, state, text }: TodoItem): string =>
-  plainLine(
-    [
-      id === undefined ? text : `${id}: ${text}`,
-      ...(state === "open" ? [] : [`(${state.replace("_", " ")}${state === "dropped" ? " without a reason" : ""})`]),
-      ...(reason === undefined ? [] : [reason])
-    ].join(" "),
-    300
-  )
-
-const section = (title: string, lines: ReadonlyArray<string>): ReadonlyArray<string> =>
-  lines.length === 0 ? [] : [
-    title,
-    ...lines.slice(0, shownLines).map((line) => `- ${line}`),
-    ...(lines.length > shownLines ? [`- and ${lines.length - shownLines} more`] : [])
-  ]
-
-/** Of a long list, what an instruction names. */
-const shownLines = 30
 
 /** The text of the newest answer, if the host has finished it; undefined while it has not, or when a newer prompt waits. */
 const lastAnswer = (messages: ReadonlyArray<Message>, since: MessageId | undefined): string | undefined => {

@@ -3,10 +3,11 @@ import { Clock, Context, Effect, Layer, Result } from "effect"
 import { teamLines } from "../agents/team.ts"
 import { parseLimits } from "../domain/Budget.ts"
 import { planOrder } from "../domain/Mission.ts"
-import { missionLines, type Report, toMarkdown } from "../domain/Report.ts"
+import { maskReport, missionLines, type Report, toMarkdown } from "../domain/Report.ts"
 import type { SessionId } from "../domain/Session.ts"
 import { describeTask, formatDuration, type Task } from "../domain/Task.ts"
 import { asTree } from "../domain/TaskTree.ts"
+import { Mask } from "../host/Mask.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import { Orders } from "../tasks/Orders.ts"
 import { Recovery } from "../tasks/Recovery.ts"
@@ -32,6 +33,7 @@ export class UserCommands extends Context.Service<UserCommands, {
     Effect.gen(function*() {
       const concurrency = yield* Concurrency
       const loop = yield* MissionLoop
+      const mask = yield* Mask
       const missions = yield* Missions
       const orders = yield* Orders
       const progress = yield* Progress
@@ -120,7 +122,7 @@ export class UserCommands extends Context.Service<UserCommands, {
           case "resume":
             return yield* resume(root, typed)
           case "report":
-            return show(toMarkdown(yield* reportOf(root), "brief"))
+            return show(toMarkdown(maskReport(yield* reportOf(root), mask), "brief"))
           default:
             return { text: typed, informs: false }
         }

@@ -50,6 +50,8 @@ export class Lease extends Context.Service<Lease, {
   readonly isTaken: Effect.Effect<boolean>
   /** The journals that `claim` might give, without claiming them. */
   readonly abandoned: Effect.Effect<ReadonlyArray<Journal>>
+  /** The journals of instances that are dead for certain, without claiming them. */
+  readonly dead: Effect.Effect<ReadonlyArray<Journal>>
   /** The journals of all other instances, to read only. */
   readonly others: Effect.Effect<ReadonlyArray<Journal>>
 }>()("orchestrator/tasks/Lease") {
@@ -177,6 +179,10 @@ export class Lease extends Context.Service<Lease, {
         list,
         Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead !== false))
       )
+      const dead = Effect.flatMap(
+        list,
+        Effect.filter(({ owner }) => Effect.map(isDead(owner), (isCertain) => isCertain === true))
+      )
 
       return Lease.of({
         instance,
@@ -185,6 +191,7 @@ export class Lease extends Context.Service<Lease, {
         take,
         claim,
         abandoned,
+        dead,
         others: list,
         isTaken: Effect.orElseSucceed(fs.exists(takenOf(instance)), () => false)
       })

@@ -13,9 +13,12 @@ import {
   type Scope,
   Semaphore
 } from "effect"
+import { CommandStore } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
+import { type Command, commandLine, isUntoldCommand, tellsEnd, withCommandTexts } from "../domain/Command.ts"
 import { type Message, type MessageId, ownPrompt, type SessionId } from "../domain/Session.ts"
-import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId } from "../domain/Task.ts"
+import { endWords, headline, isSettled, isUntold, outcome, type Task, type TaskId, withTexts } from "../domain/Task.ts"
+import { Mask } from "../host/Mask.ts"
 import { arrival, SessionClient, type SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
 import { SmartContext } from "../mission/SmartContext.ts"
@@ -27,14 +30,16 @@ export class Notices extends Context.Service<Notices, {
   readonly consider: (parent: SessionId) => Effect.Effect<void>
   /** Tells the parent now of all that ended. */
   readonly flush: (parent: SessionId) => Effect.Effect<void, SessionError>
-  /** The parent's call returns the task's outcome right now: it is told once the host has that answer. */
-  readonly answered: (task: Task) => Effect.Effect<void>
+  /** The parent's call returns the outcome of a task, or of its command, right now: it is told once the host has that answer. */
+  readonly answered: (
+    task: Pick<Task, "parent"> & { readonly id: string; readonly told?: boolean }
+  ) => Effect.Effect<void>
   /** The host has the answers that the parent's calls have returned. */
   readonly delivered: (parent: SessionId) => Effect.Effect<void>
   /** Considers no parent while `effect` runs, and then each that came up meanwhile. */
   readonly heldWhile: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Tasks of an earlier instance, which may have told of them: found out, by what can be read, before they are told again. */
-  readonly doubt: (tasks: ReadonlyArray<Task>) => Effect.Effect<void>
+  /** Tasks and commands of an earlier instance, which may have told of them: found out, by what can be read, before they are told again. */
+  readonly doubt: (tasks: ReadonlyArray<{ readonly id: string }>) => Effect.Effect<void>
   /** Until the scope closes, nothing is told to the session by `consider` before `ready` has ended: it would start a turn. */
   readonly await: (session: SessionId, ready: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /** Runs `effect` while no notice is being sent to the session. */
@@ -50,9 +55,11 @@ export class Notices extends Context.Service<Notices, {
     Effect.gen(function*() {
       const config = yield* Config
       const client = yield* SessionClient
+      const commands = yield* CommandStore
       const ids = yield* Ids
       const smart = yield* SmartContext
       const plans = yield* Plans
+      const mask = yield* Mask
       const store = yield* TaskStore
       const hushed = new Set<SessionId>()
       /** Notices that were given to the host, and perhaps arrived. */
@@ -60,10 +67,10 @@ export class Notices extends Context.Service<Notices, {
       const locks = new Map<SessionId, { readonly lock: Semaphore.Semaphore; users: number }>()
       const tellers = yield* FiberMap.make<SessionId>()
       const deliveries = yield* FiberSet.make()
-      const doubts = new Set<TaskId>()
+      const doubts = new Set<string>()
       const ready = new Map<SessionId, Effect.Effect<void>>()
-      /** Tasks whose outcome a call is returning to their parent. */
-      const answering = new Map<TaskId, SessionId>()
+      /** Tasks and commands whose outcome a call is returning to their parent. */
+      const answering = new Map<string, SessionId>()
 
       const quietly = <A, E, R>(parent: SessionId, effect: Effect.Effect<A, E, R>) =>
         Effect.suspend(() => {
@@ -109,19 +116,32 @@ export class Notices extends Context.Service<Notices, {
         // What waits for others of its parent goes out along with what does not; what waits for its plan does not.
         return dueTimes(tasks).flatMap(({ due, task }) => (plans.isGoingOn(task) && due > now ? [] : task))
       })
+      /** Commands that ended, and whose session is still to be told. */
+      const untoldCommands = (session: SessionId) =>
+        Effect.map(
+          commands.all,
+          (all) =>
+            all.filter((command) =>
+              command.session === session && isUntoldCommand(command) && !answering.has(command.id)
+            )
+        )
 
       /** Tasks that their parent knows of now. They may be archived already, and then were told. */
       const told = (tasks: Iterable<TaskId>) =>
         Effect.forEach(tasks, (id) => Effect.ignore(store.apply(id, { type: "told" })), { discard: true })
 
+      const toldCommands = (known: ReadonlyArray<Command>) =>
+        Effect.forEach(known, ({ id }) => commands.apply(id, { type: "told" }), { discard: true })
+
       const delivered = Effect.fnUntraced(function*(parent: SessionId) {
-        const known = [...answering].filter(([, of]) => of === parent).map(([id]) => id)
-        yield* told(known)
+        const known = new Set([...answering].filter(([, of]) => of === parent).map(([id]) => id))
+        yield* told((yield* store.all).map(({ id }) => id).filter((id) => known.has(id)))
+        yield* toldCommands((yield* commands.all).filter(({ id }) => known.has(id)))
         for (const id of known) answering.delete(id)
       }, Effect.uninterruptible)
 
-      const answered = Effect.fnUntraced(function*(task: Task) {
-        if (task.told) return
+      const answered = Effect.fnUntraced(function*(task: Parameters<Notices["Service"]["answered"]>[0]) {
+        if (task.told === true) return
         answering.set(task.id, task.parent)
         // The event that says so may be lost.
         yield* FiberSet.run(deliveries, Effect.delay(delivered(task.parent), deliveryWait))
@@ -130,15 +150,20 @@ export class Notices extends Context.Service<Notices, {
       /** Counts as told what the parent's session shows it was told of by an earlier instance. */
       const resolveDoubts = Effect.fnUntraced(function*(parent: SessionId) {
         const doubted = (yield* tasksOf(parent)).filter((task) => isUntold(task) && doubts.has(task.id))
-        if (doubted.length === 0) return
+        const doubtedCommands = (yield* untoldCommands(parent)).filter(({ id }) => doubts.has(id))
+        if (doubted.length + doubtedCommands.length === 0) return
         const messages = yield* client.messages(parent, doubtedMessages)
         const known = doubted.filter((task) => messages.some((message) => tellsOf(message, task)))
         yield* told(known.map(({ id }) => id))
-        for (const { id } of doubted) doubts.delete(id)
+        yield* toldCommands(
+          doubtedCommands.filter((command) => messages.some((message) => tellsOfCommand(message, command)))
+        )
+        for (const { id } of [...doubted, ...doubtedCommands]) doubts.delete(id)
       })
 
       const forget = Effect.fnUntraced(function*(parent: SessionId) {
         yield* told((yield* store.all).filter((task) => task.parent === parent && isUntold(task)).map(({ id }) => id))
+        yield* toldCommands((yield* commands.all).filter((one) => one.session === parent && isUntoldCommand(one)))
         hushed.delete(parent)
       })
 
@@ -158,7 +183,8 @@ export class Notices extends Context.Service<Notices, {
         yield* resolveDoubts(parent)
         const target = yield* client.get(parent)
         const untold = yield* tellable(parent) // the parent may have read some meanwhile
-        if (untold.length === 0) return
+        const ended = yield* untoldCommands(parent)
+        if (untold.length + ended.length === 0) return
         const now = yield* Clock.currentTimeMillis
         const mission = untold[0]?.mission ?? parent // of a session's tasks all belong to the same
         // A parent that is not to be woken is not told how to go on.
@@ -166,22 +192,33 @@ export class Notices extends Context.Service<Notices, {
         const limits = goesOn ? { ...config, noticeResultChars: yield* smart.resultChars(mission) } : config
         const instruction = goesOn && mission === parent ? yield* smart.instruction(parent) : ""
         // A notice that was recorded but perhaps not sent goes out under its own id: the host takes it once.
-        const pending = untold.find((task) => task.notice !== undefined)?.notice
-        const group = pending === undefined ? untold : untold.filter((task) => task.notice === pending)
+        const pending = [...untold, ...ended].find(({ notice }) => notice !== undefined)?.notice
+        const isInGroup = ({ notice }: { readonly notice?: MessageId }) => pending === undefined || notice === pending
+        const group = untold.filter(isInGroup)
+        const commandGroup = ended.filter(isInGroup)
         if (pending === undefined || !(yield* client.hasMessage(parent, pending))) {
           const id = pending === undefined || (yield* isStale(parent, pending)) ? yield* ids.message : pending
           sent.add(id)
           const instead = pending === undefined ? {} : { instead: pending }
           for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id, ...instead })
+          for (const command of commandGroup) {
+            yield* commands.apply(command.id, { type: "telling", notice: id, ...instead })
+          }
           yield* client.prompt({
             session: parent,
             id,
-            text: `${noticeText(group, now, limits, plans.consequence)}${
-              instruction === "" ? "" : `\n\n${instruction}`
-            }`,
+            text: [
+              ...(group.length === 0
+                ? []
+                : [noticeText(group.map((task) => withTexts(task, mask)), now, limits, plans.consequence)]),
+              ...(commandGroup.length === 0
+                ? []
+                : [commandsText(commandGroup.map((command) => withCommandTexts(command, mask)), now)]),
+              ...(instruction === "" ? [] : [instruction])
+            ].join("\n\n"),
             agent: target.agent,
             model: target.model,
-            metadata: { ...ownPrompt("notice"), tasks: group.map((task) => task.id) },
+            metadata: { ...ownPrompt("notice"), tasks: [...group, ...commandGroup].map(({ id }) => id) },
             synthetic: true,
             noReply: hushed.has(parent)
           })
@@ -189,6 +226,7 @@ export class Notices extends Context.Service<Notices, {
           sent.delete(id)
         }
         yield* told(group.map(({ id }) => id))
+        yield* toldCommands(commandGroup)
       }, Effect.catchTag("TaskNotFound", Effect.die)) // tasks that are untold are not archived
 
       const sendAll = (parent: SessionId) =>
@@ -196,13 +234,18 @@ export class Notices extends Context.Service<Notices, {
 
       const flush = (parent: SessionId) => quietly(parent, sendAll(parent))
 
-      const hasTellable = (parent: SessionId) => Effect.map(tellable(parent), (tasks) => tasks.length > 0)
+      const hasTellable = Effect.fnUntraced(function*(parent: SessionId) {
+        return (yield* tellable(parent)).length > 0 || (yield* untoldCommands(parent)).length > 0
+      })
 
       /** How long to wait before telling the parent; undefined when somebody else will, or there is nothing to tell. */
       const wait = Effect.fnUntraced(function*(parent: SessionId) {
         const times = dueTimes(yield* tasksOf(parent)).map(({ due }) => due)
-        if (times.length === 0) return undefined
         const own = yield* store.bySession(parent)
+        // A child ends with its commands: what became of them must not wake it.
+        if (Option.exists(own, isSettled)) yield* toldCommands(yield* untoldCommands(parent))
+        const endedCommands = yield* untoldCommands(parent)
+        if (times.length + endedCommands.length === 0) return undefined
         // A child that waits for its tasks holds no slot: it is told by its own life, once that has one again.
         if (Option.exists(own, (task) => task.waiting)) return undefined
         // A child that ended badly is not to be woken by the ends of its own tasks.
@@ -210,6 +253,8 @@ export class Notices extends Context.Service<Notices, {
           yield* forget(parent)
           return undefined
         }
+        // Whoever runs a command goes on working, and may be waiting for this one only.
+        if (endedCommands.length > 0) return 0
         return Math.max(0, Math.min(...times) - (yield* Clock.currentTimeMillis))
       })
 
@@ -296,6 +341,23 @@ const tellsOf = (message: Message, task: Task): boolean =>
     return part.type === "tool"
       && Object.values(endWords).some((words) => part.output?.startsWith(`${task.id} ${words} `) === true)
   })
+
+const tellsOfCommand = (message: Message, { id }: Command): boolean =>
+  message.parts.some((part) =>
+    part.type === "text"
+      ? Schema.is(NoticeMetadata)(part.metadata) && part.metadata.tasks.includes(id)
+      : part.type === "tool" && part.output !== undefined && tellsEnd(part.output, id)
+  )
+
+/** What is said of commands that have ended: each with the end of what it printed. */
+const commandsText = (ended: ReadonlyArray<Command>, now: number): string =>
+  [
+    ended.length === 1 ? "1 command has ended." : `${ended.length} commands have ended.`,
+    ...ended.map((command) => {
+      const output = command.output ?? ""
+      return `## ${commandLine(command, now)}\n${output === "" ? "(no output)" : output}`
+    })
+  ].join("\n\n")
 
 /** One message for a group of ended tasks; each with its result, whole when short, and what follows from its end. */
 export const noticeText = (

@@ -13,6 +13,8 @@ import {
   Schedule,
   Semaphore
 } from "effect"
+import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
+import { CommandStore } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import { withoutDigest } from "../domain/Finding.ts"
 import { type MessageId, messageText, promptsOf, readTurn, type Session, SessionId } from "../domain/Session.ts"
@@ -49,8 +51,10 @@ export class Recovery extends Context.Service<Recovery, {
       const config = yield* Config
       const decomposer = yield* TaskDecomposer
       const client = yield* SessionClient
+      const commands = yield* BackgroundCommands
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
+      const commandStore = yield* CommandStore
       const lease = yield* Lease
       const life = yield* TaskLife
       const budgets = yield* Budgets
@@ -74,7 +78,7 @@ export class Recovery extends Context.Service<Recovery, {
           const aside = path.join(lease.folder, `${journal.instance}.unknown-version`)
           yield* fs.rename(journal.path, aside)
           yield* notifier.show(presets.journalUnknown(aside))
-          return { instance: journal.instance, tasks: [], missions: [], plans: [] }
+          return { instance: journal.instance, tasks: [], missions: [], plans: [], commands: [] }
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
@@ -86,11 +90,13 @@ export class Recovery extends Context.Service<Recovery, {
         yield* Effect.forEach(contents.contexts, shared.adopt, { discard: true })
         yield* Effect.forEach(contents.plans, plans.adopt, { concurrency: "unbounded", discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
+        yield* Effect.forEach(contents.commands, commandStore.adopt, { concurrency: "unbounded", discard: true })
         // Not before all of it stands in this instance's own journal; without one it is kept for the next.
         const recorded = yield* Effect.exit(records.flushed)
         if (Exit.isSuccess(recorded)) yield* fs.remove(journal.path)
         else if (config.journal === "required") yield* recorded
-        return { instance: journal.instance, tasks, missions: contents.missions, plans: contents.plans }
+        const { commands, missions: ours, plans: begun } = contents
+        return { instance: journal.instance, tasks, missions: ours, plans: begun, commands }
       })
 
       /** Children without a record are recognised by what they carry. One that never got its order has nothing to do. */
@@ -287,6 +293,9 @@ export class Recovery extends Context.Service<Recovery, {
         yield* stopEnded(tasks, busy)
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
+          const leftCommands = left.flatMap((one) => one.commands)
+          yield* notices.doubt(leftCommands)
+          yield* commands.takeOver(leftCommands)
           const entries = yield* goOn(tasks, busy)
           const adopted = yield* adoptable(sessions, new Set(left.map(({ instance }) => instance)))
           const others = yield* goOn(adopted, busy)
@@ -336,7 +345,22 @@ export class Recovery extends Context.Service<Recovery, {
         )
       )
 
+      /** Whatever becomes of the tasks: no command outlives its OpenCode. What is recorded of them is told by whoever claims it. */
+      const endCommands = Effect.gen(function*() {
+        for (const { foreign, path } of yield* lease.dead) {
+          if (foreign) continue // whoever planted it must not name processes of this machine
+          const contents = yield* readJournal(path).pipe(
+            Effect.provideService(FileSystem.FileSystem, fs),
+            Effect.option // another instance has claimed it meanwhile
+          )
+          if (Option.isSome(contents)) yield* commands.endLeft(contents.value.commands)
+        }
+      }).pipe(
+        Effect.catchCause((cause) => Effect.logWarning("commands of an earlier OpenCode could not be ended", cause))
+      )
+
       const atStart = Effect.gen(function*() {
+        yield* endCommands
         if (config.recovery === "off") return
         if (config.recovery === "auto") yield* FiberSet.run(background, passes(false))
         const left = (yield* unfinished).filter(({ foreign }) => foreign || config.recovery === "ask")

@@ -13,8 +13,9 @@ import {
   Schema
 } from "effect"
 import { Config } from "../Config.ts"
-import { Task } from "../domain/Task.ts"
+import { Task, withTexts } from "../domain/Task.ts"
 import { Instance } from "../host/Instance.ts"
+import { Mask } from "../host/Mask.ts"
 
 export class TaskArchive extends Context.Service<TaskArchive, {
   /** Keeps a task. It is on disk when this returns. */
@@ -52,6 +53,7 @@ export class TaskArchive extends Context.Service<TaskArchive, {
       const path = yield* Path.Path
       const { root } = yield* Instance
       const { retention } = yield* Config
+      const mask = yield* Mask
       const folder = path.join(root, ".opencode", "archive")
 
       const files = fs.readDirectory(folder).pipe(
@@ -74,7 +76,7 @@ export class TaskArchive extends Context.Service<TaskArchive, {
         const name = path.join(folder, `tasks-${day}.jsonl`)
         const file = yield* fs.open(name, { flag: "a+" })
         const text = yield* Effect.orDie(
-          Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task })
+          Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task: withTexts(task, mask) })
         ) // it always fits
         yield* fs.writeFileString(name, `${(yield* endsTorn(file)) ? "\n" : ""}${text}\n`, { flag: "a" })
         yield* file.sync

@@ -18,6 +18,7 @@ import {
   Scope
 } from "effect"
 import { Config } from "../Config.ts"
+import { Command } from "../domain/Command.ts"
 import { Finding } from "../domain/Finding.ts"
 import { Mission } from "../domain/Mission.ts"
 import { StartedPlan } from "../domain/Plan.ts"
@@ -37,18 +38,18 @@ export class JournalFailed extends Schema.TaggedError<JournalFailed>()("JournalF
   }
 }
 
-const kinds = ["task", "mission", "context", "plan"] as const
+const kinds = ["task", "mission", "context", "plan", "command"] as const
 export type Kind = (typeof kinds)[number]
 /** What the agents of a mission have reported, by numbers in the order of its arrival. */
 export const Findings = Schema.Record(Schema.String, Finding)
 export type Findings = typeof Findings.Type
-type Recorded = Task | Mission | Findings | StartedPlan
+type Recorded = Task | Mission | Findings | StartedPlan | Command
 type Value = { readonly [key: string]: unknown }
 
 export class TaskJournal extends Context.Service<TaskJournal, {
   /** The name of this instance, by which its sessions are recognised after a crash; undefined when nothing is recorded. */
   readonly instance: string | undefined
-  /** Records the newest state of a task, a mission, its context or a plan. It is on disk when this returns. */
+  /** Records the newest state of a task, a mission, its context, a plan or a command. It is on disk when this returns. */
   readonly record: (kind: Kind, id: string, value: Recorded) => Effect.Effect<void, JournalFailed>
   /** The same for what may be lost in a crash: it goes out with the next record, or within five seconds. */
   readonly note: (kind: Kind, id: string, value: Recorded) => Effect.Effect<void>
@@ -404,6 +405,7 @@ export interface Contents {
   readonly missions: ReadonlyArray<Mission>
   readonly contexts: ReadonlyArray<{ readonly root: SessionId; readonly findings: Findings }>
   readonly plans: ReadonlyArray<StartedPlan>
+  readonly commands: ReadonlyArray<Command>
   /** Lines, or records without what they need, that could not be read. */
   readonly damaged: ReadonlyArray<string>
   /** The file was written by a release that this one does not know. */
@@ -434,7 +436,7 @@ export const readJournal = Effect.fnUntraced(function*(
     }
     if (entry.value.kind === "journal") {
       if (entry.value.version !== version) {
-        return { tasks: [], missions: [], contexts: [], plans: [], damaged: [], unknownVersion: true }
+        return { tasks: [], missions: [], contexts: [], plans: [], commands: [], damaged: [], unknownVersion: true }
       }
       continue
     }
@@ -456,20 +458,23 @@ export const readJournal = Effect.fnUntraced(function*(
   const missions: Array<Mission> = []
   const contexts: Array<Contents["contexts"][number]> = []
   const plans: Array<StartedPlan> = []
+  const commands: Array<Command> = []
   for (const [key, record] of records) {
     if (++count % linesAtOnce === 0) yield* Effect.yieldNow
     const task = key.startsWith("task ") ? decodeTask(record) : Option.none()
     const mission = key.startsWith("mission ") ? decodeMission(record) : Option.none()
     const findings = key.startsWith("context ") ? decodeFindings(record) : Option.none()
     const plan = key.startsWith("plan ") ? decodePlan(record) : Option.none()
+    const command = key.startsWith("command ") ? decodeCommand(record) : Option.none()
     if (Option.isSome(findings)) {
       contexts.push({ root: SessionId.make(key.slice("context ".length)), findings: findings.value })
     } else if (Option.isSome(task)) tasks.push(task.value)
     else if (Option.isSome(mission)) missions.push(mission.value)
     else if (Option.isSome(plan)) plans.push(plan.value)
+    else if (Option.isSome(command)) commands.push(command.value)
     else damaged.push(changeLine(key, undefined, record)?.trimEnd() ?? key)
   }
-  return { tasks, missions, contexts, plans, damaged, unknownVersion: false }
+  return { tasks, missions, contexts, plans, commands, damaged, unknownVersion: false }
 })
 
 const linesAtOnce = 100
@@ -478,3 +483,4 @@ const decodeTask = Schema.decodeUnknownOption(Task)
 const decodeFindings = Schema.decodeUnknownOption(Findings)
 const decodeMission = Schema.decodeUnknownOption(Mission)
 const decodePlan = Schema.decodeUnknownOption(StartedPlan)
+const decodeCommand = Schema.decodeUnknownOption(Command)

@@ -1,5 +1,7 @@
 /** The lives of tasks: from the line for a slot to the settled end, and nothing of a task outlives it. */
 import { Context, Deferred, Duration, Effect, Fiber, FiberMap, FiberSet, Layer, Option, Schedule, Schema } from "effect"
+import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
+import { CommandStore, isOpenCommand } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import { withDigest } from "../domain/Finding.ts"
 import {
@@ -66,6 +68,8 @@ export class TaskLife extends Context.Service<TaskLife, {
     TaskLife,
     Effect.gen(function*() {
       const client = yield* SessionClient
+      const commands = yield* BackgroundCommands
+      const commandStore = yield* CommandStore
       const completion = yield* Completion
       const concurrency = yield* Concurrency
       const config = yield* Config
@@ -97,6 +101,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         if (after === before) return
         yield* shared.hear(after)
         yield* progress.changed(after.mission)
+        if (after.session !== undefined) yield* commands.release(after.session, "the task of its agent ended")
         yield* notifier.show(after.state === "completed" ? presets.taskCompleted(after) : presets.taskFailed(after))
         yield* notices.consider(after.parent)
       }, Effect.uninterruptible)
@@ -395,7 +400,7 @@ export class TaskLife extends Context.Service<TaskLife, {
 
       /**
        * What follows from a finished turn, decided while no notice is sent: the child is done only when no task of its own
-       * is unsettled or untold. When it was told of one, another turn may have come after the one that was `seen`.
+       * is unsettled or untold. Its commands end with it. When it was told of one, another turn may have come after the one that was `seen`.
        */
       const afterTurn = Effect.fnUntraced(function*(
         id: TaskId,
@@ -405,14 +410,19 @@ export class TaskLife extends Context.Service<TaskLife, {
         seen: string
       ): Effect.fn.Return<AfterTurn, SessionError> {
         const ownTasks = Effect.map(store.all, (all) => all.filter((task) => task.parent === session))
-        if ((yield* ownTasks).length === 0) return { type: "done", text: seen }
+        const hasCommands = (yield* commandStore.all).some((one) => one.session === session && isOpenCommand(one))
+        if (!hasCommands && (yield* ownTasks).length === 0) return { type: "done", text: seen }
         return yield* notices.quietly(
           session,
           Effect.gen(function*(): Effect.fn.Return<AfterTurn, SessionError> {
             const turn = readTurn(yield* untilHostAnswers(client.messages(session, newestMessages)), prompt)
             const own = yield* ownTasks
             if (turn.state !== "finished") return { type: "goes on" }
-            if (!own.some(isOpen)) return { type: "done", text: turn.text }
+            if (!own.some(isOpen)) {
+              // While no notice of one of them is on its way, which would start another turn.
+              yield* commands.release(session, "the task of its agent ended")
+              return { type: "done", text: turn.text }
+            }
             if (own.every(isSettled)) return { type: "is to be told" }
             yield* apply(id, { type: "waiting", run, waiting: true })
             return { type: "waits" }

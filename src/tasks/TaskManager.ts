@@ -1,5 +1,6 @@
 /** The parallel agents: takes orders, and answers for the tasks that come of them. */
 import { Context, Effect, Exit, FiberSet, Layer, Option } from "effect"
+import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
 import type { Mission } from "../domain/Mission.ts"
 import type { HostEvent, SessionId } from "../domain/Session.ts"
 import { isSettled, isUntold, type Task, type TaskId } from "../domain/Task.ts"
@@ -35,8 +36,8 @@ export class TaskManager extends Context.Service<TaskManager, {
     reason: string
   ) => Effect.Effect<boolean, TaskNotFound | SessionError>
   /**
-   * Stops the plans of a mission and cancels every unsettled task of it, waits until no child works any more, and deletes their sessions. With
-   * `before`, in epoch ms: only what was begun until then.
+   * Stops the plans of a mission and cancels every unsettled task of it, waits until no child works any more, and deletes
+   * their sessions; stops its commands. With `before`, in epoch ms: only what was begun until then.
    */
   readonly cancelMission: (root: SessionId, reason: string, before?: number) => Effect.Effect<void>
   /** Takes an event of the host. */
@@ -46,6 +47,7 @@ export class TaskManager extends Context.Service<TaskManager, {
     TaskManager,
     Effect.gen(function*() {
       const client = yield* SessionClient
+      const commands = yield* BackgroundCommands
       const completion = yield* Completion
       const concurrency = yield* Concurrency
       const life = yield* TaskLife
@@ -102,7 +104,9 @@ export class TaskManager extends Context.Service<TaskManager, {
           yield* orders.forget(event.session)
           yield* plans.stop(({ root }) => root === event.session)
           const cleanUp = Effect.all([
+            commands.release(event.session, "its session was deleted"),
             life.cancelAll((task) => task.parent === event.session, "its parent session was deleted"),
+            commands.endAll((command) => command.mission === event.session, "its session was deleted"),
             notices.forget(event.session),
             shared.forget(event.session),
             progress.clear(event.session)
@@ -166,7 +170,10 @@ export class TaskManager extends Context.Service<TaskManager, {
           const belongs = (task: Task) => task.mission === root && task.createdAt < before
           yield* plans.stop((plan) => plan.root === root && plan.createdAt < before) // first: nothing of it may start meanwhile
           const stopped = (yield* store.all).filter((task) => !isSettled(task) && belongs(task))
-          yield* life.cancelAll(belongs, reason)
+          yield* Effect.all([
+            life.cancelAll(belongs, reason),
+            commands.endAll((command) => command.mission === root && command.startedAt < before, reason)
+          ], { concurrency: 2 })
           for (const { id } of stopped) {
             const { session } = yield* Effect.orDie(store.get(id)) // it was just cancelled
             if (session !== undefined) yield* Effect.ignore(client.delete(session)) // the cleaner tries again
@@ -178,5 +185,11 @@ export class TaskManager extends Context.Service<TaskManager, {
   )
 }
 
-/** Tools whose answer tells the caller of a task's end. */
-const answering: ReadonlySet<string> = new Set(["delegate_task", "call_agent", "get_task_result"])
+/** Tools whose answer tells the caller of the end of a task, or of its command. */
+const answering: ReadonlySet<string> = new Set([
+  "delegate_task",
+  "call_agent",
+  "get_task_result",
+  "check_background",
+  "kill_background"
+])

@@ -5,10 +5,39 @@
 import { Effect, Schema, SchemaIssue } from "effect"
 import type { SessionId } from "../domain/Session.ts"
 
-/** Who calls: the session and the agent. */
+/** Who calls: the session and the agent, and the way to the user's permission. */
 export interface Caller {
   readonly session: SessionId
   readonly agent: string
+  /**
+   * Asks for a right that the call itself does not carry, by the host's own rules and prompt: answered at once where a
+   * rule decides, otherwise when the user has. Interrupted with the call.
+   */
+  readonly ask: (request: PermissionRequest) => Effect.Effect<void, PermissionDenied>
+}
+
+export interface PermissionRequest {
+  /** The host's name for the right, such as `external_directory`. */
+  readonly permission: string
+  /** What it is wanted for now, as the host's rules write it. */
+  readonly patterns: ReadonlyArray<string>
+  /** What the user allows by "always". */
+  readonly always: ReadonlyArray<string>
+  /** Shown to the user with the question. */
+  readonly metadata: Readonly<Record<string, unknown>>
+}
+
+/** A rule or the user said no. */
+export class PermissionDenied extends Schema.TaggedError<PermissionDenied>()("PermissionDenied", {
+  permission: Schema.String,
+  patterns: Schema.Array(Schema.String),
+  /** The host's own words, which may hold what the user answered. */
+  reason: Schema.String
+}) {
+  override get message() {
+    const reason = this.reason.trim() === "" ? "" : ` (${this.reason.trim()})`
+    return `There is no permission ${this.permission} for ${this.patterns.join(", ")}${reason}. Go on without it.`
+  }
 }
 
 export interface Tool<R = never> {

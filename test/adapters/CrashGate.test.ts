@@ -2,11 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, FileSystem, Layer, Path, Random, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import type { ModelRequest } from "../../adapters/test/Script.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -33,8 +36,11 @@ const script = (request: ModelRequest) => {
 const world = Layer.mergeAll(
   SimulatedHost.layer({ script }),
   RecordingNotifier.layer,
+  SimulatedWeb.layer(),
   Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
   SimulatedInstance.SimulatedProcesses.layer,
+  SimulatedProcessGroups.SimulatedPrograms.layer,
+  EmptySearch.layer,
   Ids.layer,
   Path.layer
 )

@@ -65,6 +65,10 @@ describe("the plugin's hooks, in a host that answers nothing", () => {
       assert.strictEqual(Object.keys(agent["Inspector"]?.permission ?? {})[0], "*")
       assert.strictEqual(permission["delegate_task"], "deny")
       assert.strictEqual(permission["bash"], "ask")
+      // What the host has too stays the user's: ours stands in its place.
+      assert.isUndefined(permission["webfetch"])
+      assert.isUndefined(permission["websearch"])
+      assert.strictEqual(permission["cache_docs"], "deny")
     }))
 
   it("keep the user's settings in force where they are patterns and wild cards", () =>

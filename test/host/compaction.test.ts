@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect } from "effect"
+import { Deferred, Effect, FileSystem, Path } from "effect"
 import type { ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { isToast, openProject, Server } from "./project.ts"
@@ -56,7 +56,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
   (it) => {
     it.effect("in the middle of a mission keeps what the mission is about, and the mission goes on to its end", () =>
       Effect.gen(function*() {
-        const { client, say, seen, texts, until } = yield* openProject({
+        const { client, directory, say, seen, texts, until } = yield* openProject({
           ".opencode/todo.md": "- [x] T1: decide\n- [ ] T2: build the store | agent:Builder\n"
         })
         const root = yield* say("the long goal\nwait for it\ndecide quickly")
@@ -72,6 +72,8 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         assert.match(told, /- task_\w+ \(Builder\): wait for it/)
         assert.include(told, "> DECISION by Builder: use SQLite")
         assert.strictEqual(seen.filter(isToast("Mission complete")).length, 0)
+        const [fs, path] = [yield* FileSystem.FileSystem, yield* Path.Path]
+        yield* fs.writeFileString(path.join(directory, ".opencode", "todo.md"), "- [x] T1: decide\n- [x] T2: build\n")
         yield* Deferred.succeed(goOn, undefined)
         yield* until(isToast("Mission complete"))
         const heard = (yield* texts(root, "user")).filter((text) => /tasks? ha(s|ve) ended/.test(text))

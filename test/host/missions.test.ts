@@ -1,6 +1,6 @@
 /** How missions end on the real OpenCode: not by a quotation, by stagnation, out of each budget. */
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, FileSystem, Path } from "effect"
 import type { ModelReply, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { isOf, isToast, openProject, Server, settings } from "./project.ts"
@@ -32,6 +32,10 @@ const script: Script = (request) =>
         return newest.startsWith("CONTINUE")
           ? { text: "Now it is.\n\nMISSION COMPLETE" }
           : { text: "When all is checked I will write:\n\n> MISSION COMPLETE\n\n```\nMISSION COMPLETE\n```" }
+      case "TODOS":
+        return newest.startsWith("CONTINUE") && request.toolResults.length === 0
+          ? bash("sed -i 's/\\[ \\]/[x]/' .opencode/todo.md")
+          : { text: "All is done.\nMISSION COMPLETE" }
       case "STAGNATE":
         return request.toolResults.length === 0
           ? bash("echo the same")
@@ -66,6 +70,25 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         const texts_ = yield* texts(root, "user")
         assert.lengthOf(texts_.filter((text) => text.startsWith("CONTINUE")), 1)
         assert.lengthOf(seen.filter(isToast("Mission complete")), 1)
+      }))
+
+    it.effect("does not end while a todo is open, and is told which", () =>
+      Effect.gen(function*() {
+        const { directory, say, texts, until } = yield* openProject({
+          ".opencode/todo.md":
+            "# Plan\n\n- [x] T1: the parser\n- [ ] T2: its tests | depends:T1\n- [-] T3: docs | reason: none asked for\n"
+        })
+        const root = yield* say("TODOS first")
+        yield* until(isToast("Mission complete"))
+        const told = (yield* texts(root, "user")).filter((text) => text.startsWith("CONTINUE"))
+        assert.lengthOf(told, 1)
+        assert.match(
+          told[0] ?? "",
+          /You have said MISSION COMPLETE, but it is not:\nOpen todos [^\n]*\n- T2: its tests\n/
+        )
+        assert.notInclude(told[0], "T3")
+        const [fs, path] = [yield* FileSystem.FileSystem, yield* Path.Path]
+        assert.include(yield* fs.readFileString(path.join(directory, ".opencode", "todo.md")), "- [x] T2: its tests")
       }))
 
     it.effect("that does not get on is halted after five instructions, the later ones other than the first, and says why", () =>

@@ -307,7 +307,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
         yield* command("tasks")
         assert.match(
           (yield* texts(root, "user")).at(-1) ?? "",
-          /Mission: active\n.*\n\n- task_\w+ running .* Builder · .* active .* ago/
+          /Mission: active\n.*\n.*\n\n- task_\w+ running .* Builder · .* active .* ago/
         )
         yield* command("stop")
         yield* Deferred.await(hangUp(order))

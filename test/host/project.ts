@@ -53,9 +53,12 @@ export const settings = (text: string): Record<string, string> => {
 
 /** Opens a fresh project in the shared server and listens to it. */
 export const openProject = Effect.fnUntraced(function*(files: Record<string, string> = {}) {
-  const server = yield* Server
-  const directory = yield* makeProject(files)
-  const client = createOpencodeClient({ baseUrl: server.url, directory })
+  return yield* listen((yield* Server).url, yield* makeProject(files))
+})
+
+/** Listens to a project in a server. */
+export const listen = Effect.fnUntraced(function*(url: string, directory: string) {
+  const client = createOpencodeClient({ baseUrl: url, directory })
   const seen: Array<Seen> = []
   const news = yield* Queue.sliding<void>(1)
   const connected = yield* Deferred.make<void>()

@@ -54,6 +54,7 @@ const script: Script = (request) =>
 const commander = (request: ModelRequest): ModelReply => {
   const text = request.users.at(-1) ?? ""
   if (/tasks? ha(s|ve) ended/.test(text)) return { text: "All heard.\nMISSION COMPLETE" }
+  if (text.startsWith("CONTINUE")) return { text: ["MISSION COMPLETE", ...text.match(/task_\w+/g) ?? []].join("\n") }
   if (request.toolResults.length > 0) return { text: "Waiting." }
   return {
     toolCalls: text.split(" ").slice(1).map((prompt) => ({

@@ -59,9 +59,9 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     promise: "A mission is recorded",
-    file: "mission/Missions.ts",
-    find: `return Effect.ignore(journal.record("mission", mission.root, mission))`,
-    replace: `return Effect.void`,
+    file: "tasks/TaskJournal.ts",
+    find: `key.startsWith("mission ") ? decodeMission(record) : Option.none()`,
+    replace: `key.startsWith("no mission ") ? decodeMission(record) : Option.none()`,
     expects: /the mission is lost/
   },
   {
@@ -192,8 +192,8 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A child that waits for tasks of its own is not done",
     file: "tasks/TaskLife.ts",
-    find: `if ((yield* ownTasks).length === 0) return`,
-    replace: `if ((yield* ownTasks).length >= 0) return`,
+    find: `if (!hasCommands && (yield* ownTasks).length === 0) return`,
+    replace: `if (!hasCommands && (yield* ownTasks).length >= 0) return`,
     expects: /another result/
   },
   {

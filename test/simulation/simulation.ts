@@ -2,9 +2,12 @@
 import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
+import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost, type SimulatedProcess } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
+import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -68,7 +71,10 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     notifier,
     Layer.provideMerge(MemoryFileSystem.layer, MemoryFileSystem.MemoryDisk.layer),
     SimulatedInstance.SimulatedProcesses.layer,
+    SimulatedProcessGroups.SimulatedPrograms.layer,
+    SimulatedWeb.layer(),
     Ids.layer,
+    EmptySearch.layer,
     Path.layer
   )
   return Effect.gen(function*() {

@@ -29,6 +29,8 @@ const ended = (prompt: string) =>
   Effect.map(tasks, (all) => all.some((task) => task.prompt === prompt && task.endedAt !== undefined))
 const orders = (...prompts: ReadonlyArray<string>) => prompts.map((prompt) => ({ prompt }))
 
+const secret = "gh" + "p_" + "a1".repeat(18)
+
 describe("a notice", () => {
   it.effect("tells of all tasks in one message, when the last of them has ended", () =>
     Effect.gen(function*() {
@@ -55,6 +57,22 @@ describe("a notice", () => {
       first: says("first words", "5 seconds"),
       second: () => Effect.delay(Effect.succeed({ status: 402, message: "no credit" }), "10 seconds"),
       third: says("", "15 seconds")
+    })))
+
+  it.effect("tells no secret, also where it is cut", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("2 minutes")
+      const [told = ""] = yield* notices(root)
+      assert.include(told, "the token is [masked GitHub token].")
+      assert.include(told, "- [masked GitHub token]")
+      assert.notInclude(told, "a1a1")
+      // What was asked for is still there for whoever asks for it.
+      assert.strictEqual((yield* task("first")).result, `the token is ${secret}.`)
+    }).pipe(withActors({
+      goal: delegates(orders("first", "second")),
+      first: says(`the token is ${secret}.`),
+      second: says(`${"-".repeat(3_970)} ${secret} ${"-".repeat(1_000)}`)
     })))
 
   it.effect("waits at most a minute for the others, and tells nothing twice", () =>

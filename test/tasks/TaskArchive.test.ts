@@ -56,6 +56,23 @@ describe("the archive", () => {
       }
     }).pipe(Effect.provide(world())))
 
+  it.effect("keeps no secret", () =>
+    Effect.gen(function*() {
+      const { archive } = yield* start()
+      const secret = "gh" + "p_" + "a1".repeat(18)
+      const failed: Task = {
+        ...completed("a", `it is ${secret}`),
+        description: `find ${secret}`,
+        prompt: `use ${secret}`,
+        reason: secret
+      }
+      yield* archive.add(failed)
+      const [file = ""] = yield* list
+      assert.notInclude(yield* fileText(file), secret)
+      const found = Option.getOrThrow(yield* archive.find("task_a"))
+      assert.strictEqual(found.result, "it is [masked GitHub token]")
+    }).pipe(Effect.provide(world())))
+
   it.effect("a line that was cut off at the end of the file, at any place, harms no other one", () =>
     Effect.gen(function*() {
       const disk = yield* MemoryDisk

@@ -242,6 +242,7 @@ describe("a damaged journal", () => {
         missions: [],
         contexts: [],
         plans: [],
+        commands: [],
         damaged: [],
         unknownVersion: true
       })
@@ -255,6 +256,7 @@ describe("a damaged journal", () => {
           missions: [],
           contexts: [],
           plans: [],
+          commands: [],
           damaged: [],
           unknownVersion: false
         })

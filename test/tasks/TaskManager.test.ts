@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import { running } from "../../src/agents/rights.ts"
 import { evaluate, type HostAgent } from "../../src/domain/Agent.ts"
 import { isSettled } from "../../src/domain/Task.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
@@ -772,7 +773,10 @@ describe("rights", () => {
     Effect.gen(function*() {
       yield* say("goal")
       yield* until(allSettled)
-      assert.deepStrictEqual(yield* toolsOf("work 1"), ["bash"])
+      assert.deepStrictEqual(
+        yield* toolsOf("work 1"),
+        [...Object.keys(running), "grep_search", "glob_search", "mgrep"]
+      )
     }).pipe(withActors({ goal: delegates(numbered(1)), work: works("1 second") })))
 
   it.effect("a child at the greatest depth is not offered the tools that delegate; those above it are", () =>

@@ -5,6 +5,7 @@ import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
 import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
+import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGroups.ts"
 import { Config, readConfig } from "../../src/Config.ts"
 import { begin, type Mission } from "../../src/domain/Mission.ts"
 import { MessageId, noUsage, SessionId } from "../../src/domain/Session.ts"
@@ -22,6 +23,7 @@ export const world = (config: Readonly<Record<string, unknown>> = {}) =>
     Layer.provideMerge(Layer.mergeAll(
       MemoryFileSystem.MemoryDisk.layer,
       SimulatedInstance.SimulatedProcesses.layer,
+      SimulatedProcessGroups.SimulatedPrograms.layer,
       RecordingNotifier.layer,
       SimulatedHost.layer({ script: () => Effect.never }),
       Path.layer,

@@ -6,6 +6,7 @@ import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
 import type { ModelReply, ModelRequest } from "../../adapters/test/Script.ts"
+import * as ScriptedPermissions from "../../adapters/test/ScriptedPermissions.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import * as SimulatedInstance from "../../adapters/test/SimulatedInstance.ts"
 import type { SilentDeath, SimulatedScript } from "../../adapters/test/SimulatedTurns.ts"
@@ -280,5 +281,7 @@ export const sessionCount = Effect.flatMap(SimulatedHost, (host) => Effect.map(h
 export const use = Effect.fnUntraced(function*(session: SessionId, tool: string, args: unknown, agent = "Commander") {
   const { tools } = yield* Orchestrator
   const found = tools.find(({ name }) => name === tool) ?? assert.fail(`no tool ${tool}`)
-  return yield* doing(Effect.catch(found.call(args, { session, agent }), (refusal) => Effect.succeed(refusal.message)))
+  const { ask } = ScriptedPermissions.make()
+  const call = found.call(args, { session, agent, ask })
+  return yield* doing(Effect.catch(call, (refusal) => Effect.succeed(refusal.message)))
 })

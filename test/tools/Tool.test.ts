@@ -3,7 +3,7 @@ import { Effect, Schema } from "effect"
 import { SessionId } from "../../src/domain/Session.ts"
 import * as Tool from "../../src/tools/Tool.ts"
 
-const caller: Tool.Caller = { session: SessionId.make("ses_1"), agent: "Builder" }
+const caller: Tool.Caller = { session: SessionId.make("ses_1"), agent: "Builder", ask: () => Effect.void }
 
 class NoSuchFile extends Schema.TaggedError<NoSuchFile>()("NoSuchFile", { file: Schema.String }) {
   override get message() {

@@ -1,0 +1,57 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { toRust } from "../../adapters/node-search/RipgrepSearch.ts"
+import * as ThreadSearch from "../../adapters/node-search/ThreadSearch.ts"
+import { open } from "../contracts/Search.ts"
+
+const world = Layer.provideMerge(ThreadSearch.layer, NodeServices.layer)
+
+/** How long something takes, and the longest that the event loop was held up meanwhile, ms. */
+const observe = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const delay = monitorEventLoopDelay({ resolution: 1 })
+    delay.enable()
+    const before = performance.now()
+    const result = yield* effect
+    const took = performance.now() - before
+    delay.disable()
+    return { result, took, blocked: delay.max / 1e6 }
+  })
+
+describe("a search on a thread", () => {
+  it.live("does not hold up the event loop, however long it takes", () =>
+    Effect.gen(function*() {
+      const { grep } = yield* open({
+        // One line of which the match is found in some 2,000 steps a character.
+        "hostile": "x".repeat(20_000),
+        ...Object.fromEntries(
+          Array.from({ length: 1_000 }, (_, n) => [`d${n % 40}/e${n % 7}/f${n}.txt`, `line ${n}\n`.repeat(50)])
+        )
+      })
+      yield* grep("the thread has started")
+      const { blocked, result, took } = yield* observe(grep("(?:(?:(?:x{1,10}){1,10}){1,10})$"))
+      assert.lengthOf(result ?? [], 1)
+      // Were it done here, the event loop would wait all that time. What other processes take away is far less.
+      assert.isAbove(took, 250)
+      assert.isBelow(blocked, Math.max(50, took / 4))
+    }).pipe(Effect.provide(world)))
+})
+
+describe("a pattern in ripgrep's words", () => {
+  it("is about ASCII, and takes what RE2 takes as it stands", () => {
+    const table: ReadonlyArray<readonly [string, string]> = [
+      ["plain a.c|d*", "plain a.c|d*"],
+      ["\\d\\W[\\s\\D]", "[0-9][^0-9A-Za-z_][\\t\\n\\f\\r [^0-9]]"],
+      ["\\bx\\B", "(?-u:\\b)x(?-u:\\B)"],
+      ["f(x) {2,3}{", "f(x) {2,3}\\{"],
+      ["[[a&&b--c~~d]", "[\\[a\\&\\&b-\\-c\\~\\~d]"],
+      ["[^]x][[:alpha:]]", "[^]x][[:alpha:]]"],
+      ["\\pL\\p{Greek}[\\p{Han}]\\x{10FFFF}", "\\pL\\p{Greek}[\\p{Han}]\\x{10FFFF}"],
+      ["\\Qa.{\\Eb", "a\\.\\{b"],
+      ["\\/\\\"\\.\\ ", "/\"\\. "]
+    ]
+    for (const [pattern, words] of table) assert.strictEqual(toRust(pattern), words)
+  })
+})

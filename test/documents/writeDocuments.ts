@@ -1,0 +1,32 @@
+/** Run as a process of its own by DocumentCache.test.ts: writes the same documents as its twin does. */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { Config, defaults } from "../../src/Config.ts"
+import { DocumentCache } from "../../src/documents/DocumentCache.ts"
+import { Instance } from "../../src/host/Instance.ts"
+
+const [, , root = "", name = ""] = process.argv
+
+const instance = Layer.succeed(Instance, {
+  root,
+  owner: { pid: process.pid, startedAt: "1", machine: "abcdef" },
+  isAlive: () => Effect.succeed("alive" as const)
+})
+
+await Effect.runPromise(
+  DocumentCache.use((cache) =>
+    Effect.forEach(
+      Array.from({ length: 30 }, (_, n) => n),
+      (n) =>
+        cache.put({
+          source: `https://site.test/${n}`,
+          title: name,
+          kind: "text",
+          text: `${name} ${n} ${"x".repeat(20_000)}`
+        }),
+      { concurrency: 5 }
+    )
+  ).pipe(Effect.provide(
+    DocumentCache.layer.pipe(Layer.provide([instance, Config.layer(defaults)]), Layer.provide(NodeServices.layer))
+  ))
+)
