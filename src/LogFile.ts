@@ -49,7 +49,7 @@ const make = Effect.fnUntraced(function*(level: LogLevel) {
 
   const write = Effect.gen(function*() {
     if (!(yield* fs.exists(path.dirname(file)))) return
-    const text = (yield* Queue.clear(waiting)).join("")
+    const text = (yield* Queue.clear(waiting)).join("").slice(-longestFile) // of a flood the newest
     if (text === "") return
     const before = yield* fs.lstat(file).pipe(Effect.option)
     if (before._tag === "Some") {
