@@ -64,7 +64,7 @@ export const makeReader = Effect.gen(function*() {
 
   const look = Effect.gen(function*() {
     const journals = yield* lease.others
-    const abandoned = new Set((yield* lease.abandoned).map(({ path }) => path))
+    const orphaned = new Set((yield* lease.orphaned).map(({ path }) => path))
     const days = yield* fs.readDirectory(archive).pipe(Effect.orElseSucceed((): ReadonlyArray<string> => [])) // nothing was archived yet
     const files = [
       ...journals.map(({ path }) => path),
@@ -85,8 +85,8 @@ export const makeReader = Effect.gen(function*() {
       )
     }
     known = next
-    const stamp = [...next].map(([file, { stamp }]) => `${file} ${stamp} ${abandoned.has(file)}`).join("\n")
-    if (newest?.stamp !== stamp) newest = { stamp, records: merge(next, abandoned) }
+    const stamp = [...next].map(([file, { stamp }]) => `${file} ${stamp} ${orphaned.has(file)}`).join("\n")
+    if (newest?.stamp !== stamp) newest = { stamp, records: merge(next, orphaned) }
     return isMoved ? Result.fail(newest.records) : Result.succeed(newest.records)
   })
 
@@ -102,7 +102,7 @@ export const makeReader = Effect.gen(function*() {
 /** A task or a mission may stand in two files, when an instance died while it took them over, or moved them to the archive. */
 const merge = (
   files: ReadonlyMap<string, { readonly part: Part }>,
-  abandoned: ReadonlySet<string>
+  orphaned: ReadonlySet<string>
 ): Records => {
   const tasks = new Map<string, Task>()
   const missions = new Map<SessionId, Mission>()
@@ -117,7 +117,7 @@ const merge = (
       const other = missions.get(mission.root)
       if (other === undefined || newer(other, mission)) missions.set(mission.root, mission)
     }
-    if (!abandoned.has(file)) {
+    if (!orphaned.has(file)) {
       for (const { mission } of part.tasks.filter((task) => !isSettled(task))) attended.add(mission)
       for (const { root } of part.missions) attended.add(root)
     }
