@@ -23,9 +23,28 @@ const turns = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
 
 /** A line that is longer than the terminal would break the view. */
 export const paint = ({ text, tone }: Line, canColor: boolean, width = Infinity): string => {
-  const shown = text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`
+  const shown = clip(text, width)
   return canColor && tone !== "plain" ? `\u001b[${colours[tone]}m${shown}\u001b[0m` : shown
 }
+
+/** The beginning of a text that takes so many columns. */
+const clip = (text: string, width: number): string => {
+  if (2 * text.length <= width) return text
+  let used = 0
+  let end = 0
+  for (const character of text) {
+    const columns = wide.test(character) ? 2 : 1
+    // The mark takes a column, unless this is the last character.
+    if (used + columns > width - (end + character.length < text.length ? 1 : 0)) return `${text.slice(0, end)}…`
+    used += columns
+    end += character.length
+  }
+  return text
+}
+
+/** What terminals draw in two columns: East Asian scripts and most pictures. */
+const wide =
+  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u
 
 const toneOf: Readonly<Record<TaskState, Tone>> = {
   queued: "dim",

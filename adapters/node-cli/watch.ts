@@ -55,11 +55,13 @@ const drawn = Effect.fnUntraced(
       const groups = yield* project.groups
       const now = yield* Clock.currentTimeMillis
       const { columns, rows } = { columns: yield* terminal.columns, rows: yield* terminal.rows }
-      const lines = viewOf(project, shownOf(groups), tracks, now)
+      const whole = viewOf(project, shownOf(groups), tracks, now)
+      // What goes on matters most where there is not room for all.
+      const lines = whole.length < rows ? whole : viewOf(project, shownOf(groups).map(withoutEnded), tracks, now)
       const fitting = lines.length < rows ? lines : [...lines.slice(0, rows - 2), more(lines.length - rows + 2)]
       const text = fitting.map((line) => `${paint(line, canColor, columns)}${screen.clearLine}\n`).join("")
       yield* show(`${screen.home}${text}${screen.clearBelow}`)
-      if (exit && isOver(groups)) return lines.map((line) => paint(line, canColor))
+      if (exit && isOver(groups)) return whole.map((line) => paint(line, canColor))
       yield* Queue.take(resized).pipe(
         Effect.timeoutOption(interval),
         Effect.catch(() => Effect.sleep(interval)) // its size does not change any more
@@ -78,9 +80,11 @@ const shownOf = (groups: ReadonlyArray<Group>): ReadonlyArray<Group> => {
   return open.length > 0 ? open : groups.slice(-1)
 }
 
+const withoutEnded = (group: Group) => ({ ...group, shown: group.tasks.filter((task) => !isSettled(task)) })
+
 const viewOf = (
   project: Project,
-  groups: ReadonlyArray<Group>,
+  groups: ReadonlyArray<Group & { readonly shown?: ReadonlyArray<Task> }>,
   tracks: Map<string, ReadonlyArray<Snapshot>>,
   now: number
 ): ReadonlyArray<Line> => {
@@ -95,7 +99,7 @@ const viewOf = (
     return [
       ...missionEntry(group, project.limits(group.mission), now),
       barOf(group, now, group.isOpen ? remaining(track, now) : undefined),
-      ...taskLines(group.tasks, now),
+      ...taskLines(group.shown ?? group.tasks, now),
       { text: "", tone: "plain" }
     ]
   })

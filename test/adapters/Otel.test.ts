@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Schema, Tracer } from "effect"
 import * as Otel from "../../adapters/node-process/Otel.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { Telemetry } from "../../src/Telemetry.ts"
@@ -115,6 +115,27 @@ describe("telemetry", () => {
       assert.deepStrictEqual(sorted(states), [["failed", "failed", 2], ["interrupted", undefined, 1]])
       for (const { text } of bodies) assert.notInclude(text, "private thing")
     }).pipe(Effect.scoped))
+
+  it.effect("makes no span of its own where it is off", () =>
+    Effect.gen(function*() {
+      const names = new Set<string>()
+      const native = yield* Tracer.Tracer
+      const noting = Tracer.make({
+        span: (options) => {
+          names.add(options.name)
+          return native.span(options)
+        }
+      })
+      yield* Effect.gen(function*() {
+        yield* say("goal")
+        yield* until(isOver)
+      }).pipe(
+        withActors({ goal: delegates([{ prompt: "work 1" }]), work: works("5 seconds") }),
+        Effect.provideService(Tracer.Tracer, noting)
+      )
+      assert.isTrue(names.has("TaskManager.launch"))
+      for (const name of ["mission", "task", "run", "turn", "tool call"]) assert.isFalse(names.has(name), name)
+    }))
 
   it.effect.each([
     {},
