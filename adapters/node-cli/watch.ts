@@ -54,7 +54,8 @@ const drawn = Effect.fnUntraced(
     while (true) {
       const groups = yield* project.groups
       const now = yield* Clock.currentTimeMillis
-      const { columns, rows } = { columns: yield* terminal.columns, rows: yield* terminal.rows }
+      const columns = (yield* terminal.columns) || 80 // some terminals do not know their size
+      const rows = (yield* terminal.rows) || 24
       const whole = viewOf(project, shownOf(groups), tracks, now)
       // What goes on matters most where there is not room for all.
       const lines = whole.length < rows ? whole : viewOf(project, shownOf(groups).map(withoutEnded), tracks, now)
