@@ -235,6 +235,11 @@ export const ConfigSchema = group({
     {},
     "The cache of fetched documents in .opencode/docs/."
   ),
+  logLevel: field(
+    choice(["debug", "info", "warn", "error", "off"]),
+    "info",
+    "What is written to .opencode/orchestrator/orchestrator.log: entries of this level and above, or none."
+  ),
   commanderByDefault: field(Flag, false, "Makes the Commander the host's default agent."),
   toasts: field(Flag, true, "Shows short messages in the host's user interface.")
 }).annotate({ title: "OpenCode Orchestrator" })

@@ -2,7 +2,7 @@
  * The whole core as one Layer, open on its ports: SessionClient, Notifier, Instance, ProcessGroups, Search, Network,
  * PageReader, and effect's FileSystem, Path and HttpClient.
  */
-import { Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
+import { Clock, Context, Effect, type FileSystem, Layer, type Path, Stream } from "effect"
 import type { HttpClient } from "effect/http"
 import { BackgroundCommands } from "./commands/BackgroundCommands.ts"
 import { CommandStore } from "./commands/CommandStore.ts"
@@ -35,6 +35,7 @@ import { Notices } from "./tasks/Notices.ts"
 import { Orders } from "./tasks/Orders.ts"
 import { Plans } from "./tasks/Plans.ts"
 import { Recovery } from "./tasks/Recovery.ts"
+import { Requests } from "./tasks/Requests.ts"
 import { Retries } from "./tasks/Retries.ts"
 import { StallWatch } from "./tasks/StallWatch.ts"
 import { TaskArchive } from "./tasks/TaskArchive.ts"
@@ -44,6 +45,7 @@ import { TaskLife } from "./tasks/TaskLife.ts"
 import { TaskManager } from "./tasks/TaskManager.ts"
 import { TaskPoller } from "./tasks/TaskPoller.ts"
 import { TaskStore } from "./tasks/TaskStore.ts"
+import { Telemetry } from "./Telemetry.ts"
 import { makeCommandTools } from "./tools/commandTools.ts"
 import { makePlanTools } from "./tools/planTools.ts"
 import { makeSearchTools } from "./tools/searchTools.ts"
@@ -115,6 +117,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       Layer.provideMerge(knowledge)
     )
     return Layer.effect(Orchestrator, makeOrchestrator).pipe(
+      Layer.provideMerge(isRecorded ? Requests.layer : Layer.empty), // others know what lives here by its records
       Layer.provideMerge(UserCommands.layer),
       Layer.provideMerge(isRecorded ? Recovery.layer : Recovery.layerMemory),
       Layer.provideMerge(
@@ -133,6 +136,7 @@ const makeOrchestrator = Effect.gen(function*() {
   const manager = yield* TaskManager
   const missions = yield* MissionLoop
   const recovery = yield* Recovery
+  const telemetry = yield* Telemetry
   const tools = [
     ...(yield* makeTaskTools),
     ...(yield* makePlanTools),
@@ -144,7 +148,10 @@ const makeOrchestrator = Effect.gen(function*() {
   // Tasks first: a mission is reviewed only when its tasks know of the same event.
   yield* client.events.pipe(
     Stream.runForEach((event) =>
-      Effect.andThen(manager.observe(event), missions.observe(event)).pipe(
+      Clock.currentTimeMillis.pipe(
+        Effect.tap((now) => Effect.sync(() => telemetry.event(event, now))),
+        Effect.andThen(manager.observe(event)),
+        Effect.andThen(missions.observe(event)),
         Effect.catchCause((cause) => Effect.logError(`the event ${event.type} could not be handled`, cause))
       )
     ),

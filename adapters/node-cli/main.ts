@@ -6,9 +6,13 @@ import { DemoFailed, ownDemo, scriptedDemo } from "./demo.ts"
 import { doctor } from "./doctor.ts"
 import { exitCodes } from "./exit.ts"
 import { init } from "./init.ts"
+import { logs } from "./logs.ts"
 import { readDirectory, readModel } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
+import { report } from "./report.ts"
 import { run } from "./run.ts"
+import { cancel, missions, tasks } from "./views.ts"
+import { watch } from "./watch.ts"
 
 const defaultMinutes = { scripted: 5, own: 30 }
 
@@ -70,7 +74,7 @@ const root = Command.make("opencode-orchestrator").pipe(
   Command.withDescription(
     "Give OpenCode one goal and walk away: parallel agents under a Commander that sees it through."
   ),
-  Command.withSubcommands([run, init, doctor, demo])
+  Command.withSubcommands([run, tasks, missions, watch, cancel, report, logs, init, doctor, demo])
 )
 
 /** The command line itself could not be understood; help was shown. */

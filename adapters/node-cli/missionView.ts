@@ -69,7 +69,7 @@ export const ViewEvent = Schema.Union([
 ])
 export type ViewEvent = typeof ViewEvent.Type
 
-const colours = { info: "36", success: "32", warning: "33", error: "31", dim: "2", plain: "0" } as const
+export const colours = { info: "36", success: "32", warning: "33", error: "31", dim: "2", plain: "0" } as const
 export type Tone = keyof typeof colours
 
 /** Characters of a line's text that are shown; longer ones are cut. */

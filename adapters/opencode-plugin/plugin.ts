@@ -7,6 +7,7 @@ import { commander } from "../../src/agents/team.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import * as LogFile from "../../src/LogFile.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { SmartContext } from "../../src/mission/SmartContext.ts"
@@ -14,6 +15,7 @@ import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
 import * as NodePorts from "../node-process/NodePorts.ts"
+import * as Otel from "../node-process/Otel.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -35,6 +37,8 @@ export const server: Plugin = async (input, options) => {
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
       Layer.provideMerge(host),
+      Layer.provideMerge(Otel.layer(process.env)),
+      Layer.provideMerge(LogFile.layer(config.logLevel)),
       Layer.provideMerge(Toasts.layerLogger(client)),
       Layer.provideMerge(NodePorts.layer(projectRoot(input)))
     )

@@ -231,6 +231,7 @@ const WireEvent = Schema.Union([
       type: Schema.Literal("tool"),
       sessionID: SessionId,
       tool: Schema.String,
+      callID: maybe(Schema.String),
       state: Schema.Struct({ status: Schema.String })
     })
   }),
@@ -284,8 +285,14 @@ const toEvent = (raw: unknown): HostEvent | undefined => {
     case "session.updated":
       return { type: "usage", session: wire.properties.info.id, usage: toUsage(wire.properties.info) }
     case "message.part.updated": {
-      const { sessionID, state, tool } = wire.properties.part
-      return { type: "tool", session: sessionID, tool, status: state.status }
+      const { callID, sessionID, state, tool } = wire.properties.part
+      return {
+        type: "tool",
+        session: sessionID,
+        tool,
+        status: state.status,
+        ...(callID == null ? {} : { call: callID })
+      }
     }
     case "message.part.delta":
       return { type: "activity", session: wire.properties.sessionID }

@@ -231,7 +231,8 @@ export const makeTurns = Effect.fnUntraced(function*<Process>(host: {
       type: "tool",
       session: session.info.id,
       tool: call.name,
-      status
+      status,
+      call: `${message} ${place}`
     })
     yield* publish(shown("running"))
     const result = yield* useTool(session, call.name, call.args)

@@ -127,7 +127,14 @@ export type HostEvent =
   | { readonly type: "error"; readonly session: SessionId; readonly error: TurnError }
   | { readonly type: "deleted"; readonly session: SessionId }
   | { readonly type: "usage"; readonly session: SessionId; readonly usage: Usage }
-  | { readonly type: "tool"; readonly session: SessionId; readonly tool: string; readonly status: string }
+  /** `call` tells calls of one tool apart. */
+  | {
+    readonly type: "tool"
+    readonly session: SessionId
+    readonly tool: string
+    readonly status: string
+    readonly call?: string
+  }
   /** The session showed life: the model writes, a tool goes on. At most one a second for each session. */
   | { readonly type: "activity"; readonly session: SessionId }
   | { readonly type: "permission"; readonly session: SessionId; readonly id: string; readonly permission: string }

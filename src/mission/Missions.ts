@@ -5,6 +5,7 @@ import { type Amounts, type BudgetName, budgetNames, formatSpent } from "../doma
 import { type Mission, type MissionEvent, spentBy, transition } from "../domain/Mission.ts"
 import type { SessionId } from "../domain/Session.ts"
 import { TaskJournal } from "../tasks/TaskJournal.ts"
+import { Telemetry } from "../Telemetry.ts"
 
 export class Missions extends Context.Service<Missions, {
   readonly all: Effect.Effect<ReadonlyArray<Mission>>
@@ -14,8 +15,8 @@ export class Missions extends Context.Service<Missions, {
   /** Decides by the pure transition, and records the outcome. The mission as it is then; undefined when there is none. */
   readonly apply: (root: SessionId, event: MissionEvent) => Effect.Effect<Mission | undefined>
   readonly forget: (root: SessionId) => Effect.Effect<void>
-  /** What a mission may use. */
-  readonly limits: (mission: Mission) => Amounts
+  /** What a mission may use; without one, what a new one may. */
+  readonly limits: (mission: Mission | undefined) => Amounts
   /** What it has used and may use, on one line: of all budgets, or of those named. */
   readonly describe: (mission: Mission, names?: ReadonlyArray<BudgetName>) => Effect.Effect<string>
 }>()("orchestrator/mission/Missions") {
@@ -24,6 +25,7 @@ export class Missions extends Context.Service<Missions, {
     Effect.gen(function*() {
       const { budget } = yield* Config
       const journal = yield* TaskJournal
+      const telemetry = yield* Telemetry
       const missions = new Map<SessionId, Mission>()
       const configured: Amounts = { ...budget, time: Duration.toMillis(budget.time) }
 
@@ -37,7 +39,7 @@ export class Missions extends Context.Service<Missions, {
       const forget = (root: SessionId) =>
         Effect.suspend(() => missions.delete(root) ? journal.drop("mission", root) : Effect.void)
 
-      const limits = (mission: Mission): Amounts => ({ ...configured, ...mission.limits })
+      const limits = (mission: Mission | undefined): Amounts => ({ ...configured, ...mission?.limits })
 
       return Missions.of({
         all: Effect.sync(() => [...missions.values()]),
@@ -48,6 +50,7 @@ export class Missions extends Context.Service<Missions, {
             if (known.state !== "active") yield* forget(known.root)
           }
           yield* keep(mission)
+          telemetry.mission(undefined, mission, yield* Clock.currentTimeMillis)
         }),
         apply: Effect.fnUntraced(function*(root, event) {
           const now = yield* Clock.currentTimeMillis
@@ -55,6 +58,7 @@ export class Missions extends Context.Service<Missions, {
           if (before === undefined) return undefined
           const after = transition(before, event, now)
           if (after === before) return after
+          telemetry.mission(before, after, now)
           if (event.type !== "used" && event.type !== "launched") {
             yield* keep(after)
             return after

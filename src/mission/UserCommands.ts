@@ -2,9 +2,12 @@
 import { Clock, Context, Effect, Layer, Result } from "effect"
 import { teamLines } from "../agents/team.ts"
 import { parseLimits } from "../domain/Budget.ts"
-import { type Mission, openFailures, planOrder } from "../domain/Mission.ts"
-import { formatUsage, type SessionId } from "../domain/Session.ts"
-import { describeTask, duration, formatDuration, isSettled, outcome, type Task } from "../domain/Task.ts"
+import { planOrder } from "../domain/Mission.ts"
+import { maskReport, missionLines, type Report, toMarkdown } from "../domain/Report.ts"
+import type { SessionId } from "../domain/Session.ts"
+import { describeTask, formatDuration, type Task } from "../domain/Task.ts"
+import { asTree } from "../domain/TaskTree.ts"
+import { Mask } from "../host/Mask.ts"
 import { Concurrency } from "../tasks/Concurrency.ts"
 import { Orders } from "../tasks/Orders.ts"
 import { Recovery } from "../tasks/Recovery.ts"
@@ -30,6 +33,7 @@ export class UserCommands extends Context.Service<UserCommands, {
     Effect.gen(function*() {
       const concurrency = yield* Concurrency
       const loop = yield* MissionLoop
+      const mask = yield* Mask
       const missions = yield* Missions
       const orders = yield* Orders
       const progress = yield* Progress
@@ -37,71 +41,32 @@ export class UserCommands extends Context.Service<UserCommands, {
       const todos = yield* TodoEnforcer
       const store = yield* TaskStore
 
-      /** All tasks at hand of a mission as a tree, a line each. */
-      const tree = Effect.fnUntraced(function*(root: SessionId) {
-        const all = (yield* store.all).filter((task) => task.mission === root)
-        const now = yield* Clock.currentTimeMillis
-        const lines: Array<string> = []
-        const add = Effect.fnUntraced(function*(parent: SessionId, indent: string): Effect.fn.Return<void> {
-          for (const task of all.filter((task) => task.parent === parent)) {
-            const place = yield* concurrency.position(task.id)
-            lines.push(`${indent}- ${describeTask(task, now, place)}${activity(task, now)}`)
-            if (task.session !== undefined && task.session !== parent) yield* add(task.session, `${indent}  `)
-          }
-        })
-        yield* add(root, "")
-        return lines
-      })
-
-      const missionLines = Effect.fnUntraced(function*(mission: Mission | undefined) {
-        if (mission === undefined) return ["No mission was started in this session."]
-        return [
-          `Mission: ${mission.state.replaceAll("_", " ")}${mission.why === undefined ? "" : `: ${mission.why}`}`,
-          `Budget used: ${yield* missions.describe(mission)}`,
-          `Progress: ${yield* progress.line(mission.root)}`
-        ]
+      const reportOf = Effect.fnUntraced(function*(root: SessionId) {
+        const mission = yield* missions.get(root)
+        const report: Report = {
+          root,
+          mission,
+          tasks: (yield* store.all).filter((task) => task.mission === root),
+          limits: missions.limits(mission),
+          now: yield* Clock.currentTimeMillis,
+          progress: mission === undefined ? undefined : yield* progress.line(root),
+          openTodos: (yield* todos.open(root)).map(({ id, text }) => id === undefined ? text : `${id}: ${text}`)
+        }
+        return report
       })
 
       const tasksCommand = Effect.fnUntraced(function*(root: SessionId) {
-        const lines = yield* tree(root)
+        const report = yield* reportOf(root)
+        const lines = yield* Effect.forEach(
+          asTree(report.tasks),
+          ({ level, task }) =>
+            Effect.map(
+              concurrency.position(task.id),
+              (place) => `${"  ".repeat(level)}- ${describeTask(task, report.now, place)}${activity(task, report.now)}`
+            )
+        )
         const shown = lines.length === 0 ? ["There are no tasks at hand."] : lines
-        return show([...(yield* missionLines(yield* missions.get(root))), "", ...shown].join("\n"))
-      })
-
-      const report = Effect.fnUntraced(function*(root: SessionId) {
-        const mission = yield* missions.get(root)
-        const all = (yield* store.all).filter((task) => task.mission === root)
-        const now = yield* Clock.currentTimeMillis
-        const steps = (yield* todos.open(root)).map(({ id, text }) => `- ${id === undefined ? text : `${id}: ${text}`}`)
-        const open = openFailures(mission).map(({ order, reason, task }) => `- ${task} (${order}): ${reason}`)
-        return show([
-          "# Mission report",
-          ...(mission === undefined ? [] : [`Goal: ${mission.goal}`]),
-          ...(yield* missionLines(mission)),
-          ...(steps.length === 0 ? [] : ["", "## Open todos", ...steps]),
-          ...(open.length === 0 ? [] : ["", "## Failures that were not answered for", ...open]),
-          "",
-          "## Tasks",
-          ...(all.length === 0 ? ["There are no tasks at hand; older ones are in .opencode/archive/."] : [
-            "| task | agent | what | state | time | tokens and cost |",
-            "| --- | --- | --- | --- | --- | --- |",
-            ...all.map((task) =>
-              `| ${
-                [
-                  task.id,
-                  task.agent,
-                  task.description,
-                  task.state,
-                  formatDuration(duration(task, now)),
-                  formatUsage(task.usage)
-                ].map(cell).join(" | ")
-              } |`
-            ),
-            "",
-            "## Results",
-            ...all.filter(isSettled).map((task) => `- ${task.id} (${task.description}): ${brief(outcome(task))}`)
-          ])
-        ].join("\n"))
+        return show([...missionLines(report), "", ...shown].join("\n"))
       })
 
       const stop = Effect.fnUntraced(function*(root: SessionId) {
@@ -157,7 +122,7 @@ export class UserCommands extends Context.Service<UserCommands, {
           case "resume":
             return yield* resume(root, typed)
           case "report":
-            return yield* report(root)
+            return show(toMarkdown(maskReport(yield* reportOf(root), mask), "brief"))
           default:
             return { text: typed, informs: false }
         }
@@ -181,10 +146,3 @@ const planInstruction = (goal: string): string =>
 
 const activity = (task: Task, now: number): string =>
   task.state === "running" ? ` · active ${formatDuration(now - task.activityAt)} ago` : ""
-
-const cell = (text: string): string => text.replace(/\s+/g, " ").replaceAll("|", "\\|")
-
-const brief = (text: string): string => {
-  const line = text.replace(/\s+/g, " ").trim()
-  return line.length <= 300 ? line : `${line.slice(0, 299)}…`
-}

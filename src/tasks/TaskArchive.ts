@@ -111,6 +111,20 @@ export class TaskArchive extends Context.Service<TaskArchive, {
   )
 }
 
+/** All tasks in a file of the archive; lines that cannot be read are left out. */
+export const readArchive = Effect.fnUntraced(function*(path: string) {
+  const fs = yield* FileSystem.FileSystem
+  const tasks: Array<Task> = []
+  for (const [at, text] of (yield* fs.readFileString(path)).split("\n").entries()) {
+    if (at % linesAtOnce === 0) yield* Effect.yieldNow // a large file must not hold up the host
+    const line = decodeLine(text)
+    if (Option.isSome(line)) tasks.push(line.value.task)
+  }
+  return tasks
+})
+
+const linesAtOnce = 100
+
 const fileName = /^tasks-(\d{4}-\d{2}-\d{2})\.jsonl$/
 
 const newline = 10

@@ -3,6 +3,7 @@ import { Clock, Context, Deferred, Effect, Exit, Layer, Option, Schema } from "e
 import { Config } from "../Config.ts"
 import type { SessionId } from "../domain/Session.ts"
 import { further, isSettled, isUntold, type Task, type TaskEvent, type TaskId, transition } from "../domain/Task.ts"
+import { Telemetry } from "../Telemetry.ts"
 import { TaskArchive } from "./TaskArchive.ts"
 import { type JournalFailed, TaskJournal } from "./TaskJournal.ts"
 
@@ -49,6 +50,7 @@ export class TaskStore extends Context.Service<TaskStore, {
       const archive = yield* TaskArchive
       const config = yield* Config
       const journal = yield* TaskJournal
+      const telemetry = yield* Telemetry
       const tasks = new Map<string, Task>()
       const ends = new Map<string, Deferred.Deferred<Task>>()
       /** Tasks whose end is being recorded. */
@@ -87,11 +89,13 @@ export class TaskStore extends Context.Service<TaskStore, {
             yield* Effect.mapError(moveToArchive(oldest), () => full)
           }
           yield* put(task)
+          telemetry.task(undefined, task, yield* Clock.currentTimeMillis)
         }),
         adopt: Effect.fnUntraced(function*(task) {
           const known = tasks.get(task.id)
           if (known !== undefined && further(known, task) === known) return known
           yield* put(task)
+          telemetry.task(known, task, yield* Clock.currentTimeMillis)
           return task
         }),
         apply: Effect.fnUntraced(function*(id, event) {
@@ -101,6 +105,7 @@ export class TaskStore extends Context.Service<TaskStore, {
           const after = transition(before, event, now)
           if (after === before) return { before, after }
           tasks.set(id, after)
+          telemetry.task(before, after, now)
           if (event.type === "seen" || event.type === "used" || event.type === "stalled") {
             yield* journal.note("task", id, after)
             return { before, after }

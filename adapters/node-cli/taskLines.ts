@@ -1,0 +1,108 @@
+/** Missions and their tasks as lines for a terminal. */
+import type { Amounts } from "../../src/domain/Budget.ts"
+import { formatBar } from "../../src/domain/Progress.ts"
+import { budgetLine, stateLine } from "../../src/domain/Report.ts"
+import { describeTask, formatDuration, isSettled, type Task, type TaskState } from "../../src/domain/Task.ts"
+import { asTree } from "../../src/domain/TaskTree.ts"
+import { colours, printable, type Tone } from "./missionView.ts"
+import type { Group } from "./project.ts"
+
+export interface Line {
+  readonly text: string
+  readonly tone: Tone
+}
+
+/** The indent is ours; the rest may have been written by an agent. */
+const line = (text: string, tone: Tone = "plain"): Line => {
+  const rest = text.trimStart()
+  return { text: " ".repeat(text.length - rest.length) + printable(rest.replace(turns, "")), tone }
+}
+
+/** Characters that turn the direction of the text. */
+const turns = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+
+/** A line that is longer than the terminal would break the view. */
+export const paint = ({ text, tone }: Line, canColor: boolean, width = Infinity): string => {
+  const shown = clip(text, width)
+  return canColor && tone !== "plain" ? `\u001b[${colours[tone]}m${shown}\u001b[0m` : shown
+}
+
+/** The beginning of a text that takes so many columns. */
+const clip = (text: string, width: number): string => {
+  if (2 * text.length <= width) return text
+  let used = 0
+  let end = 0
+  for (const character of text) {
+    const columns = wide.test(character) ? 2 : 1
+    // The mark takes a column, unless this is the last character.
+    if (used + columns > width - (end + character.length < text.length ? 1 : 0)) return `${text.slice(0, end)}…`
+    used += columns
+    end += character.length
+  }
+  return text
+}
+
+/** What terminals draw in two columns: East Asian scripts and most pictures. */
+const wide =
+  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u
+
+const toneOf: Readonly<Record<TaskState, Tone>> = {
+  queued: "dim",
+  launching: "info",
+  running: "info",
+  completed: "success",
+  failed: "error",
+  cancelled: "dim",
+  timed_out: "warning"
+}
+
+export const missionTone = ({ isUnattended, mission }: Group): Tone => {
+  if (isUnattended) return "warning"
+  switch (mission?.state) {
+    case "complete":
+      return "success"
+    case "halted":
+      return "error"
+    case "out_of_budget":
+      return "warning"
+    default:
+      return "plain"
+  }
+}
+
+/** Id, state, age and the goal's first line. */
+export const missionHead = (group: Group, now: number): Line => {
+  const { mission, root, tasks } = group
+  const since = mission?.startedAt ?? tasks[0]?.createdAt ?? now
+  const goal = mission?.goal.trim().split("\n")[0] ?? "tasks without a mission"
+  const state = mission?.state.replaceAll("_", " ") ?? (group.isOpen ? "open" : "over")
+  const nobody = group.isUnattended ? " (no OpenCode works on it now)" : ""
+  return line(`${root} ${state}${nobody} · ${formatDuration(now - since)} old · ${goal}`, missionTone(group))
+}
+
+/** The head, why it ended, and what was spent of which limits. */
+export const missionEntry = (group: Group, limits: Amounts, now: number): ReadonlyArray<Line> => {
+  const { mission } = group
+  return [
+    missionHead(group, now),
+    ...(mission?.why === undefined ? [] : [line(`  ${stateLine(mission)}`)]),
+    ...(mission === undefined ? [] : [line(`  ${budgetLine(mission, limits, now)}`, "dim")])
+  ]
+}
+
+/** Each task below the one that delegated it, with its age. */
+export const taskLines = (tasks: ReadonlyArray<Task>, now: number): ReadonlyArray<Line> =>
+  asTree(tasks).map(({ level, task }) => {
+    const age = isSettled(task)
+      ? `ended ${formatDuration(now - (task.endedAt ?? now))} ago`
+      : `active ${formatDuration(now - task.activityAt)} ago`
+    return line(`${"  ".repeat(level + 1)}- ${describeTask(task, now, undefined)} · ${age}`, toneOf[task.state])
+  })
+
+/** How far a mission's tasks are. */
+export const barOf = ({ mission, tasks }: Group, now: number, remaining: number | undefined): Line => {
+  const done = tasks.filter(isSettled).length
+  const running = tasks.filter((task) => !isSettled(task) && task.state !== "queued").length
+  const since = mission?.startedAt ?? tasks[0]?.createdAt ?? now
+  return line(`  ${formatBar({ done, total: tasks.length, running, elapsed: now - since, remaining })}`)
+}

@@ -1,0 +1,360 @@
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, FileSystem, Layer, Path, Queue, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { spawnSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as NodeInstance from "../../adapters/node-process/NodeInstance.ts"
+import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
+import { Config, readConfig } from "../../src/Config.ts"
+import { transition } from "../../src/domain/Mission.ts"
+import { SessionId } from "../../src/domain/Session.ts"
+import { TaskId } from "../../src/domain/Task.ts"
+import { Lease } from "../../src/tasks/Lease.ts"
+import { TaskArchive } from "../../src/tasks/TaskArchive.ts"
+import { TaskJournal } from "../../src/tasks/TaskJournal.ts"
+import { completed, mission, root, running } from "../tasks/records.ts"
+
+const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+
+/** A project in which this process is the instance that works. */
+const project = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const directory = yield* fs.realPath(yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-views-" }))
+  const context = yield* Layer.mergeAll(TaskJournal.layer, TaskArchive.layer).pipe(
+    Layer.provideMerge(Lease.layer),
+    Layer.provide([
+      NodeInstance.layer(directory),
+      RecordingNotifier.layer,
+      Config.layer(readConfig({}, "test").values)
+    ]),
+    Layer.build
+  )
+  const journal = Context.get(context, TaskJournal)
+  return { directory, journal, archive: Context.get(context, TaskArchive), lease: Context.get(context, Lease) }
+})
+
+const start = Effect.fnUntraced(function*(directory: string, args: ReadonlyArray<string>) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  return yield* spawner.spawn(ChildProcess.make(process.execPath, [main, ...args], {
+    cwd: directory,
+    extendEnv: true,
+    env: { FORCE_COLOR: undefined, NO_COLOR: "1" }
+  }))
+})
+
+/** Runs a command in the project to its end. */
+const run = Effect.fnUntraced(function*(directory: string, ...args: ReadonlyArray<string>) {
+  const handle = yield* start(directory, args)
+  const output = yield* handle.all.pipe(Stream.decodeText, Stream.mkString)
+  return { output, code: Number(yield* handle.exitCode) }
+}, Effect.scoped)
+
+/** Starts a command; gives its lines one by one. */
+const follow = Effect.fnUntraced(function*(directory: string, ...args: ReadonlyArray<string>) {
+  const handle = yield* start(directory, args)
+  const lines = yield* Queue.unbounded<string>()
+  yield* handle.stdout.pipe(
+    Stream.decodeText,
+    Stream.splitLines,
+    Stream.runForEach((line) => Queue.offer(lines, line)),
+    Effect.forkScoped
+  )
+  const until = Effect.fnUntraced(function*(part: string) {
+    while (true) {
+      const line = yield* Queue.take(lines)
+      if (line.includes(part)) return line
+    }
+  })
+  return { until, code: Effect.map(handle.exitCode, Number) }
+})
+
+const live = <E>(name: string, test: Effect.Effect<void, E, Layer.Success<typeof NodeServices.layer>>) =>
+  it.live(name, () => Effect.provide(test, NodeServices.layer), 60_000)
+
+/** A mission with a task that runs, one below it, and one that is done. */
+const recorded = Effect.gen(function*() {
+  const made = yield* project
+  const { journal } = made
+  yield* journal.record("mission", root, mission("Repair the parser\nand more"))
+  yield* journal.record("task", "task_a", running("a"))
+  yield* journal.record("task", "task_b", { ...running("b"), parent: SessionId.make("ses_a"), createdAt: 3_000 })
+  yield* journal.record("task", "task_c", completed("c", "found \u001b[31mit"))
+  return made
+})
+
+describe("tasks and missions", () => {
+  live(
+    "show the tree of tasks while another process records them, from a folder of the project too",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const { directory } = yield* recorded
+      yield* fs.makeDirectory(`${directory}/src/deep`, { recursive: true })
+      const { code, output } = yield* run(`${directory}/src/deep`, "tasks")
+      const [head, ...lines] = output.trimEnd().split("\n")
+      assert.match(head ?? "", /^ses_root active · .* old · Repair the parser$/)
+      assert.deepStrictEqual(lines.map((line) => line.slice(0, line.indexOf(" · "))), [
+        "  - task_a running",
+        "    - task_b running",
+        "  - task_c completed"
+      ])
+      assert.match(lines[0] ?? "", / Builder · write a · 0 tokens · \$0\.0000 · active .* ago$/)
+      assert.strictEqual(code, 0)
+      const states = yield* run(directory, "tasks", "--state", "completed", "--json")
+      assert.deepStrictEqual(
+        (JSON.parse(states.output) as ReadonlyArray<{ id: string }>).map(({ id }) => id), // the assertion tells otherwise
+        ["task_c"]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "tell state, goal, budget and end of each mission, and what nobody works on",
+    Effect.gen(function*() {
+      const { directory, journal } = yield* recorded
+      const other = SessionId.make("ses_other")
+      yield* journal.record(
+        "mission",
+        other,
+        transition({ ...mission("Another"), root: other, startedAt: 5 }, {
+          type: "ended",
+          state: "halted",
+          why: "It stood still."
+        }, 9)
+      )
+      const { output } = yield* run(directory, "missions")
+      assert.match(
+        output,
+        /^ses_root active · .* old · Repair the parser\n.* of 8 h · 0 of 50M tokens · \$0\.00 of \$50/
+      )
+      assert.match(output, /\nses_other halted · .* · Another\n {2}halted: It stood still\.\n/)
+      const data: unknown = JSON.parse((yield* run(directory, "missions", "--json")).output)
+      assert.deepNestedInclude({ data }, {
+        "data[0].goal": "Repair the parser\nand more",
+        "data[0].limits.cost": 50,
+        "data[1].state": "halted"
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "say so where nothing is recorded, and refuse what they do not know",
+    Effect.gen(function*() {
+      const { directory } = yield* project
+      const nothing = yield* run(directory, "tasks")
+      assert.include(nothing.output, `Nothing is recorded in ${directory}`)
+      assert.strictEqual(nothing.code, 0)
+      const unknown = yield* run(directory, "tasks", "--mission", "ses_none")
+      assert.include(unknown.output, "There is no mission \"ses_none\"")
+      assert.notInclude(unknown.output, "    at ")
+      assert.strictEqual(unknown.code, 1)
+      assert.strictEqual((yield* run(directory, "tasks", "--dir", "/nowhere/at/all")).code, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "find archived tasks",
+    Effect.gen(function*() {
+      const { archive, directory, journal } = yield* project
+      yield* archive.add(completed("old", "long ago"))
+      yield* journal.record(
+        "mission",
+        root,
+        transition(mission("goal"), { type: "ended", state: "complete", why: "Done." }, 9)
+      )
+      assert.include((yield* run(directory, "tasks")).output, "  - task_old completed · 7 s · Builder · write old")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("watch", () => {
+  live(
+    "tells each change in a line where there is no terminal, and ends with the missions",
+    Effect.gen(function*() {
+      const { directory, journal } = yield* recorded
+      const { code, until } = yield* follow(directory, "watch", "--exit")
+      assert.match(yield* until("task_a"), /^\d\d:\d\d:\d\d task_a running · Builder · write a$/)
+      yield* until("task_c completed")
+      yield* journal.record("task", "task_a", completed("a", "done"))
+      yield* journal.record("task", "task_b", { ...running("b"), state: "failed", reason: "no credit", endedAt: 9_000 })
+      assert.include(yield* until("task_b failed"), "· no credit")
+      const end = transition(mission("Repair the parser"), { type: "ended", state: "complete", why: "Done." }, 10_000)
+      yield* journal.record("mission", root, end)
+      assert.include(yield* until("ses_root complete"), "Repair the parser")
+      assert.strictEqual(yield* code, 0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("cancel", () => {
+  live(
+    "asks the instance that lives, and tells what came of it",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const { directory, journal, lease } = yield* recorded
+      const { code, until } = yield* follow(directory, "cancel", "task_a")
+      const folder = `${lease.folder}/requests`
+      // What the instance does is tested beside it; here it is this test that answers.
+      const asked = yield* Effect.repeat(Effect.orElseSucceed(fs.readDirectory(folder), (): Array<string> => []), {
+        until: (names) => names.some((name) => name.endsWith(".json"))
+      })
+      assert.strictEqual(yield* fs.readFileString(`${folder}/${asked[0]}`), "{\"cancel\":\"task_a\"}")
+      yield* journal.record("task", "task_a", {
+        ...running("a"),
+        state: "cancelled",
+        reason: "asked",
+        endedAt: Date.now()
+      })
+      assert.match(yield* until("task_a"), /^task_a was cancelled \d+ m?s ago\.$/)
+      assert.strictEqual(yield* code, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "says what is not to be cancelled: unknown, ended, or nobody's",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const { directory, lease } = yield* recorded
+      const unknown = yield* run(directory, "cancel", "task_none")
+      assert.include(unknown.output, "There is no task and no mission \"task_none\"")
+      assert.strictEqual(unknown.code, 1)
+      const ended = yield* run(directory, "cancel", "task_c")
+      assert.include(ended.output, "Nothing to cancel: task_c completed")
+      assert.strictEqual(ended.code, 0)
+      // As after a crash: the journal is there, its owner is not.
+      const name = lease.journal.slice(0, -".jsonl".length)
+      const text = yield* fs.readFileString(`${name}.lease`)
+      yield* fs.writeFileString(`${name}.lease`, text.replace(/"pid":\d+/, "\"pid\":999999999"))
+      const nobodys = yield* run(directory, "cancel", "task_a")
+      assert.include(nobodys.output, "No OpenCode works on task_a now")
+      assert.strictEqual(nobodys.code, 1)
+      assert.isFalse(yield* fs.exists(`${lease.folder}/requests`))
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("logs", () => {
+  const write = (directory: string, name: string, text: string, flag: "a" | "w" = "w") =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      yield* fs.makeDirectory(`${directory}/.opencode/orchestrator`, { recursive: true })
+      yield* fs.writeFileString(`${directory}/.opencode/orchestrator/${name}`, text, { flag })
+    })
+  const entry = (level: string, text: string) => `2026-01-01T00:00:00.000Z ${level.padEnd(5)} ${text}\n`
+
+  live(
+    "shows both files, the newest lines, of the level that is asked for",
+    Effect.gen(function*() {
+      const { directory } = yield* project
+      const none = yield* run(directory, "logs")
+      assert.include(none.output, "There is no log in")
+      assert.strictEqual(none.code, 1)
+      yield* write(directory, "orchestrator.log.1", entry("INFO", "first"))
+      yield* write(
+        directory,
+        "orchestrator.log",
+        `${entry("ERROR", "second\n  its cause")}${entry("INFO", "third")}half a li`
+      )
+      const texts = (output: string) => output.trimEnd().split("\n").map((line) => line.slice(31))
+      assert.deepStrictEqual(texts((yield* run(directory, "logs")).output), ["first", "second", "", "third"])
+      assert.deepStrictEqual(texts((yield* run(directory, "logs", "-n", "1")).output), ["third"])
+      const errors = (yield* run(directory, "logs", "--level", "warn")).output
+      assert.strictEqual(errors, entry("ERROR", "second\n  its cause"))
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "goes on with what is written, also in the file that follows a full one",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const { directory } = yield* project
+      yield* write(directory, "orchestrator.log", `${entry("INFO", "an entry of some length")}`)
+      const { until } = yield* follow(directory, "logs", "--follow")
+      yield* until("an entry of some length")
+      yield* write(directory, "orchestrator.log", entry("WARN", "added"), "a")
+      yield* until("added")
+      const folder = `${directory}/.opencode/orchestrator`
+      yield* fs.rename(`${folder}/orchestrator.log`, `${folder}/orchestrator.log.1`)
+      yield* write(directory, "orchestrator.log", entry("INFO", "anew"))
+      yield* until("anew")
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("report", () => {
+  const hostile = "</pre><script>document.title = 'ran'</script><img src=x onerror=\"document.title = 'ran'\">"
+  const withHostile = Effect.gen(function*() {
+    const made = yield* recorded
+    yield* made.journal.record("task", "task_h", {
+      ...completed("h", hostile),
+      id: TaskId.make("task_h"),
+      description: hostile
+    })
+    return made
+  })
+
+  live(
+    "writes a page into the project, Markdown and JSON to where they are wanted",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const { directory } = yield* withHostile
+      const { code, output } = yield* run(directory, "report")
+      assert.strictEqual(code, 0, output)
+      const file = path.join(directory, ".opencode", "orchestrator", "reports", "ses_root.html")
+      assert.strictEqual(output.trim(), file)
+      const html = yield* fs.readFileString(file)
+      assert.include(html, "<h1>Repair the parser</h1>")
+      assert.notInclude(html, "<script>")
+      const markdown = yield* run(directory, "report", "ses_root", "--format", "markdown", "--out", "-")
+      assert.include(markdown.output, "# Mission report\n")
+      yield* run(directory, "report", "--format", "json", "--out", "out/report.json")
+      assert.deepNestedInclude(
+        JSON.parse(yield* fs.readFileString(path.join(directory, "out", "report.json"))),
+        { version: 1, "mission.root": "ses_root", "tasks[0].id": "task_a", "tasks[1].id": "task_b" }
+      )
+      const refused = yield* run(directory, "report", "--url", "nonsense")
+      assert.include(refused.output, "--url must be the address of an OpenCode server")
+      assert.strictEqual(refused.code, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  const browser = ["chromium", "chromium-browser", "google-chrome"].find((name) =>
+    spawnSync(name, ["--version"]).status === 0
+  )
+  const title = "runs nothing of what agents have written in a real browser, in light and dark"
+  if (browser === undefined) it.skip(`${title} (skipped: there is no Chromium on the PATH)`)
+  else {
+    live(
+      title,
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+        const { directory } = yield* withHostile
+        const file = (yield* run(directory, "report")).output.trim()
+        const open = (...args: ReadonlyArray<string>) =>
+          spawner.string(ChildProcess.make(browser, [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            `--user-data-dir=${directory}/browser`,
+            ...args,
+            `file://${file}`
+          ], { extendEnv: true }))
+        const dom = yield* open("--dump-dom")
+        assert.include(dom, "<title>Repair the parser</title>")
+        const pictures = yield* Effect.forEach([1, 0], (scheme) => {
+          const picture = `${directory}/${scheme}.png`
+          return open(
+            `--blink-settings=preferredColorScheme=${scheme}`,
+            "--window-size=1000,1400",
+            `--screenshot=${picture}`
+          )
+            .pipe(Effect.andThen(fs.readFile(picture)))
+        })
+        assert.deepStrictEqual([...(pictures[0] ?? [])].slice(1, 4), [...Buffer.from("PNG")])
+        assert.notDeepEqual(pictures[0], pictures[1])
+      }).pipe(Effect.scoped)
+    )
+  }
+})
