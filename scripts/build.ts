@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process"
 import { rmSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
+import { RunLine } from "../adapters/node-cli/runLines.ts"
 import { ConfigSchema } from "../src/Config.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -26,15 +27,19 @@ await bundle("adapters/opencode-plugin/index.ts", "dist/plugin.js")
 await bundle("adapters/node-cli/main.ts", "dist/cli.js", "#!/usr/bin/env node")
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" })
 
-const document = Schema.toJsonSchemaDocument(ConfigSchema)
-writeFileSync(
-  "dist/config.schema.json",
-  JSON.stringify(
-    { $schema: "https://json-schema.org/draft/2020-12/schema", ...document.schema, $defs: document.definitions },
-    null,
-    2
-  ) + "\n"
-)
+const writeSchema = (schema: Schema.Top, file: string) => {
+  const document = Schema.toJsonSchemaDocument(schema)
+  writeFileSync(
+    file,
+    JSON.stringify(
+      { $schema: "https://json-schema.org/draft/2020-12/schema", ...document.schema, $defs: document.definitions },
+      null,
+      2
+    ) + "\n"
+  )
+}
+writeSchema(ConfigSchema, "dist/config.schema.json")
+writeSchema(RunLine, "dist/run.schema.json")
 
 // A plugin that cannot be imported is skipped by the host without a word, so find out here.
 const plugin: { readonly default?: { readonly server?: unknown } } = await import(

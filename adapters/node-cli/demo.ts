@@ -3,20 +3,19 @@
  * model in a project made for it; with a model of the user's own, in a project of theirs.
  */
 import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Console, Duration, Effect, FileSystem, Layer, Option, Path, Schema, Stream } from "effect"
+import { Config, Console, Duration, Effect, Layer, Option, Path, Schema, Stream } from "effect"
 import { CliError } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
-import { pathToFileURL } from "node:url"
 import { commander } from "../../src/agents/team.ts"
-import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
+import type { ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { findBinary, HostDidNotStart, makeProject, serve, startHost } from "../test/RealHost.ts"
+import { HostDidNotStart, makeProject, serve, startHost } from "../test/RealHost.ts"
 import { ScriptedModel } from "../test/ScriptedModel.ts"
 import { projectFiles, projectGoal, readTestRun, script } from "./demoScript.ts"
+import { loadsPlugin, pluginUrl, requireModel, usersBinary, withPlugin } from "./hosts.ts"
 import { lastWords, makePrinter, type Printer, taskTable, watchMission } from "./missionView.ts"
-import { packageName, packageRoot } from "./packageRoot.ts"
 
 /** Ends the command with exit code 1; `reason` is one sentence for the person who ran it. */
 export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", { reason: Schema.String }) {
@@ -61,14 +60,14 @@ export const ownDemo = Effect.fn("ownDemo")(function*(options: {
   const { directory } = options
   const print = yield* makePrinter
   const plugin = yield* pluginUrl
-  const binary = yield* usersBinary
+  const binary = yield* usersBinary(directory)
   const installed = yield* loadsPlugin(binary, directory)
   if (installed) yield* print("demo", "your OpenCode config loads the plugin already; that one is used")
   const host = yield* serve({
     binary,
     directory,
     extendEnv: true,
-    env: installed ? {} : { OPENCODE_CONFIG_CONTENT: yield* withPlugin(plugin) }
+    env: installed ? {} : { OPENCODE_CONFIG_CONTENT: yield* withPlugin({ plugin: [plugin] }) }
   })
   yield* print("demo", `OpenCode listens on ${host.url}, in ${directory}, with your own config`)
   yield* runMission({ ...options, client: host.client, print })
@@ -112,70 +111,6 @@ const runMission = Effect.fnUntraced(function*(options: {
     }
     if (!end.value.complete) return yield* new DemoFailed({ reason: `The mission is not complete. ${end.value.words}` })
   }).pipe(Effect.provide([Layer.succeed(SessionClient, port), Ids.layer]))
-})
-
-const requireModel = Effect.fnUntraced(function*(model: ModelRef) {
-  const sessions = yield* SessionClient
-  const all = yield* sessions.models
-  if (all.some((known) => formatModel(known) === formatModel(model))) return
-  const near = all.filter(({ provider }) => provider === model.provider)
-  const known = (near.length > 0 ? near : all).slice(0, 10).map(formatModel)
-  return yield* new DemoFailed({
-    reason: `OpenCode has no model "${formatModel(model)}"; it has, for example: ${known.join(", ") || "none at all"}.`
-  })
-})
-
-/** This package as a value of the host's `plugin` setting. */
-const pluginUrl = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const { folder } = yield* packageRoot
-  if (!(yield* fs.exists(path.join(folder, "dist", "plugin.js")))) {
-    return yield* new DemoFailed({ reason: `The plugin is not built: run "npm run build" in ${folder} first.` })
-  }
-  return pathToFileURL(folder).href
-})
-
-/** The user's sessions belong to the OpenCode that the user runs. */
-const usersBinary = Effect.gen(function*() {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const version = spawner.string(ChildProcess.make("opencode", ["--version"], { extendEnv: true }))
-  return yield* version.pipe(
-    Effect.as("opencode"),
-    Effect.catchTag("PlatformError", () => findBinary) // not on the PATH
-  )
-})
-
-const PluginList = Schema.fromJsonString(Schema.Struct({
-  plugin: Schema.optional(
-    Schema.Array(Schema.Union([Schema.String, Schema.TupleWithRest(Schema.Tuple([Schema.String]), [Schema.Unknown])]))
-  )
-}))
-
-/** Whether the user's own config loads the orchestrator: loaded twice, it would answer everything twice. */
-const loadsPlugin = Effect.fnUntraced(function*(binary: string, directory: string) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const { folder } = yield* packageRoot
-  const text = yield* spawner.string(
-    ChildProcess.make(binary, ["debug", "config"], { cwd: directory, extendEnv: true })
-  )
-  const config = Schema.decodeOption(PluginList)(text)
-  const names = Option.match(config, { onNone: () => [], onSome: ({ plugin = [] }) => plugin }).map((entry) =>
-    typeof entry === "string" ? entry : entry[0]
-  )
-  return names.some((name) => name.includes(packageName) || name.replace("file://", "").startsWith(folder))
-})
-
-const HostConfig = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
-
-/** The config that the user's environment gives, and the plugin. */
-const withPlugin = Effect.fnUntraced(function*(plugin: string) {
-  const text = yield* Config.String("OPENCODE_CONFIG_CONTENT").pipe(Config.withDefault("{}"))
-  const given = yield* Schema.decodeEffect(HostConfig)(text).pipe(
-    Effect.mapError(() => new DemoFailed({ reason: "The variable OPENCODE_CONFIG_CONTENT holds no JSON object." }))
-  )
-  const plugins = Array.isArray(given["plugin"]) ? given["plugin"] : []
-  return yield* Schema.encodeEffect(HostConfig)({ ...given, plugin: [...plugins, plugin] })
 })
 
 /** Really runs the project's tests, and believes the exit code. */

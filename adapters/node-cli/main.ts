@@ -1,12 +1,16 @@
 /** The command line: `opencode-orchestrator`. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Duration, Effect, FileSystem, Option, Path } from "effect"
-import { Command, Flag } from "effect/cli"
-import type { ModelRef } from "../../src/domain/Session.ts"
+import { Duration, Effect, Exit, Option, Runtime } from "effect"
+import { CliError, Command, Flag } from "effect/cli"
 import { DemoFailed, ownDemo, scriptedDemo } from "./demo.ts"
+import { doctor } from "./doctor.ts"
+import { exitCodes } from "./exit.ts"
+import { init } from "./init.ts"
 import { logs } from "./logs.ts"
+import { readDirectory, readModel } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { report } from "./report.ts"
+import { run } from "./run.ts"
 import { cancel, missions, tasks } from "./views.ts"
 import { watch } from "./watch.ts"
 
@@ -66,32 +70,25 @@ const demo = Command.make(
   ])
 )
 
-const readModel = (text: string): Effect.Effect<ModelRef, DemoFailed> => {
-  const [, provider, model] = /^([^/\s]+)\/(\S+)$/.exec(text) ?? []
-  return provider === undefined || model === undefined
-    ? Effect.fail(new DemoFailed({ reason: `--model must look like provider/model, and "${text}" does not.` }))
-    : Effect.succeed({ provider, model })
-}
-
-const readDirectory = Effect.fnUntraced(function*(text: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const directory = path.resolve(text)
-  const info = yield* Effect.option(fs.stat(directory)) // unreadable counts as missing
-  return Option.isSome(info) && info.value.type === "Directory"
-    ? yield* fs.realPath(directory).pipe(Effect.mapError(({ message }) => new DemoFailed({ reason: message })))
-    : yield* new DemoFailed({ reason: `--dir must be a folder, and there is none at ${directory}.` })
-})
-
 const root = Command.make("opencode-orchestrator").pipe(
   Command.withDescription(
     "Give OpenCode one goal and walk away: parallel agents under a Commander that sees it through."
   ),
-  Command.withSubcommands([demo, tasks, missions, watch, cancel, report, logs])
+  Command.withSubcommands([run, init, doctor, tasks, missions, watch, cancel, report, logs, demo])
 )
+
+/** The command line itself could not be understood; help was shown. */
+const isUsageError = (exit: Exit.Exit<unknown, unknown>): boolean => {
+  const error = Exit.findErrorOption(exit)
+  return Option.isSome(error) && CliError.isCliError(error.value) && error.value._tag === "ShowHelp"
+    && error.value.errors.length > 0
+}
 
 packageRoot.pipe(
   Effect.flatMap(({ version }) => Command.run(root, { version })),
   Effect.provide(NodeServices.layer),
-  NodeRuntime.runMain
+  NodeRuntime.runMain({
+    teardown: (exit, onExit) =>
+      Runtime.defaultTeardown(exit, (code) => onExit(isUsageError(exit) ? exitCodes.usage : code))
+  })
 )

@@ -46,7 +46,7 @@ const event = <Type extends string, Fields extends Schema.Struct.Fields>(type: T
   Schema.Struct({ type: Schema.Literal(type), properties: Schema.Struct(properties) })
 
 /** The events that say something to a person. */
-const ViewEvent = Schema.Union([
+export const ViewEvent = Schema.Union([
   event("server.connected", {}),
   event("session.created", { info: WireSession }),
   event("session.updated", { info: WireSession }),
@@ -67,7 +67,7 @@ const ViewEvent = Schema.Union([
     variant: Schema.Literals(["info", "success", "warning", "error"])
   })
 ])
-type ViewEvent = typeof ViewEvent.Type
+export type ViewEvent = typeof ViewEvent.Type
 
 export const colours = { info: "36", success: "32", warning: "33", error: "31", dim: "2", plain: "0" } as const
 export type Tone = keyof typeof colours
@@ -209,7 +209,7 @@ export const watchMission = Effect.fn("watchMission")(function*(options: {
 })
 
 /** The part of a tool's input that tells calls apart. */
-const describeInput = (input: Readonly<Record<string, unknown>>, directory: string): string => {
+export const describeInput = (input: Readonly<Record<string, unknown>>, directory: string): string => {
   const word = (name: string) => (typeof input[name] === "string" ? input[name] : "")
   if (word("agent") !== "") {
     const where = input["background"] === true ? " (in the background)" : ""
@@ -229,7 +229,7 @@ export const lastWords = Effect.fnUntraced(function*(root: SessionId) {
 /** Model output must not steer the terminal. */
 export const printable = (text: string): string => text.replace(/[\s\p{Cc}]+/gu, " ").trimEnd()
 
-const clip = (text: string): string => {
+export const clip = (text: string): string => {
   const line = printable(text).trim()
   return line.length <= lineWidth ? line : `${line.slice(0, lineWidth - 1)}…`
 }
@@ -290,7 +290,7 @@ const saidOf = (part: (typeof TableMessages.Type)[number]["parts"][number]): str
   "text" in part ? part.text : "state" in part ? (part.state.output ?? "") : ""
 
 /** Columns as wide as their widest cell; the last one, of numbers, to the right. */
-const layOut = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
+export const layOut = (rows: ReadonlyArray<ReadonlyArray<string>>): ReadonlyArray<string> => {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
   const line = (row: ReadonlyArray<string>) =>
     row.map((cell, column) =>

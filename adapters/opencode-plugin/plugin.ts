@@ -1,13 +1,10 @@
 /** The OpenCode 1.x plugin: the orchestrator's core on one ManagedRuntime per project, behind the host's hooks. */
-import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import type { Hooks, Plugin, PluginInput, ToolContext } from "@opencode-ai/plugin"
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Cause, Effect, Exit, Layer, ManagedRuntime, Queue, Stream } from "effect"
-import { FetchHttpClient } from "effect/http"
 import { commander } from "../../src/agents/team.ts"
-import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { type HostEvent, isOwnPrompt, ownPrompt, SessionId } from "../../src/domain/Session.ts"
-import { Mask } from "../../src/host/Mask.ts"
 import { Notifier, presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import * as LogFile from "../../src/LogFile.ts"
@@ -17,12 +14,8 @@ import { SmartContext } from "../../src/mission/SmartContext.ts"
 import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { type Caller, PermissionDenied, type Tool } from "../../src/tools/Tool.ts"
-import * as NodeInstance from "../node-process/NodeInstance.ts"
-import * as NodeProcessGroups from "../node-process/NodeProcessGroups.ts"
+import * as NodePorts from "../node-process/NodePorts.ts"
 import * as Otel from "../node-process/Otel.ts"
-import * as RipgrepSearch from "../node-search/RipgrepSearch.ts"
-import * as HtmlReader from "../node-web/HtmlReader.ts"
-import * as NodeNetwork from "../node-web/NodeNetwork.ts"
 import { eventBuffer, make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeEventReader } from "../opencode-sdk/wire.ts"
 import { loadConfig } from "./config.ts"
@@ -37,26 +30,17 @@ export const server: Plugin = async (input, options) => {
   const config = loaded.values
   const toEvent = makeEventReader(() => performance.now())
   const events = await Effect.runPromise(Queue.sliding<HostEvent>(eventBuffer))
-  const node = NodeChildProcessSpawner.layer.pipe(
-    Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
-  )
-  const ports = Layer.mergeAll(
-    NodeProcessGroups.layer,
+  const host = Layer.mergeAll(
     Layer.succeed(SessionClient, makeSessionClient(client, Stream.fromQueue(events))),
-    Toasts.layer(client, config.toasts),
-    RipgrepSearch.layer(),
-    NodeNetwork.layer({ hasProxy: Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name)) }),
-    HtmlReader.layer,
-    searchClient
+    Toasts.layer(client, config.toasts)
   )
   const runtime = ManagedRuntime.make(
     Orchestrator.layer(config).pipe(
-      Layer.provideMerge(ports),
+      Layer.provideMerge(host),
       Layer.provideMerge(Otel.layer(process.env)),
       Layer.provideMerge(LogFile.layer(config.logLevel)),
-      Layer.provideMerge(Layer.mergeAll(NodeInstance.layer(projectRoot(input)), Toasts.layerLogger(client))),
-      Layer.provideMerge(node),
-      Layer.provideMerge(Layer.succeed(Mask, makeMask(secretsOf(process.env))))
+      Layer.provideMerge(Toasts.layerLogger(client)),
+      Layer.provideMerge(NodePorts.layer(projectRoot(input)))
     )
   )
 
@@ -195,11 +179,6 @@ export const server: Plugin = async (input, options) => {
   }
   return hooks
 }
-
-/** For search providers, which are given keys: a redirect would carry those elsewhere, so none is followed. */
-const searchClient = FetchHttpClient.layer.pipe(
-  Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
-)
 
 const toCaller = (context: ToolContext): Caller => ({
   session: SessionId.make(context.sessionID),

@@ -187,10 +187,13 @@ export const eventBuffer = 10_000
 
 /** A server reached over HTTP. Subscribed to its events when built; reconnects by itself. */
 export const layer = (options: { readonly url: string; readonly directory: string }): Layer.Layer<SessionClient> =>
+  layerOf(createOpencodeClient({ baseUrl: options.url, directory: options.directory }))
+
+/** The same, over a client that knows how to reach it. */
+export const layerOf = (client: OpencodeClient): Layer.Layer<SessionClient> =>
   Layer.effect(
     SessionClient,
     Effect.gen(function*() {
-      const client = createOpencodeClient({ baseUrl: options.url, directory: options.directory })
       const hub = yield* PubSub.sliding<HostEvent>(eventBuffer)
       const connected = yield* Deferred.make<void>()
       const read = Wire.makeEventReader(() => performance.now())

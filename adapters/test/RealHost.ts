@@ -38,6 +38,8 @@ export interface RealHost {
   readonly pid: number
   /** What the server printed, oldest first. */
   readonly output: Effect.Effect<ReadonlyArray<string>>
+  /** Returns when the process has ended. */
+  readonly exited: Effect.Effect<void>
   readonly kill: (signal: "SIGTERM" | "SIGKILL") => Effect.Effect<void>
 }
 
@@ -93,7 +95,7 @@ export const makeProject = Effect.fn("RealHost.makeProject")(function*(files: Re
  * With any plugin configured, the host installs its plugin types from the npm registry into each config folder that it
  * finds without them, which takes 4 to 20 s. These files tell it that they are there.
  */
-const skipInstall = Effect.fnUntraced(function*(folder: string) {
+export const skipInstall = Effect.fnUntraced(function*(folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const dependencies = { "@opencode-ai/plugin": hostVersion }
@@ -112,10 +114,12 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
   readonly env: Record<string, string>
   /** Adds `env` to the environment of this process, instead of replacing it. */
   readonly extendEnv?: boolean
+  /** Without it, or with 0, a free one. */
+  readonly port?: number
 }) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
-    ChildProcess.make(options.binary, ["serve", "--port", "0", "--hostname", "127.0.0.1"], {
+    ChildProcess.make(options.binary, ["serve", "--port", String(options.port ?? 0), "--hostname", "127.0.0.1"], {
       cwd: options.directory,
       env: options.env,
       extendEnv: options.extendEnv ?? false,
@@ -148,6 +152,7 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
     directory: options.directory,
     pid: Number(handle.pid),
     output: Ref.get(output),
+    exited: Effect.ignore(handle.exitCode), // a death by a signal is an end as well
     kill: (signal: "SIGTERM" | "SIGKILL") => handle.kill({ killSignal: signal }).pipe(Effect.ignore)
   }
 })

@@ -33,14 +33,19 @@ export const nothingSpent: Amounts = { time: 0, tokens: 0, cost: 0, tasks: 0, tu
 
 /** What one session has used more than when it was last looked at. Totals that fall back, as at a revert, cost nothing. */
 export const addUsage = (spent: Amounts, before: Usage, after: Usage): Amounts => {
-  const tokens = Math.max(0, totalTokens(after) - totalTokens(before))
+  const tokens = growth(totalTokens(before), totalTokens(after))
   return {
     ...spent,
-    tokens: spent.tokens + tokens,
-    cost: spent.cost + Math.max(0, after.cost - before.cost),
+    tokens: Math.max(spent.tokens, Math.min(most, spent.tokens + tokens)),
+    cost: Math.max(spent.cost, Math.min(most, spent.cost + growth(before.cost, after.cost))),
     turns: spent.turns + (tokens > 0 ? 1 : 0)
   }
 }
+
+/** However much a host says was used: a sum that is no number any more could not be recorded. */
+const most = Number.MAX_SAFE_INTEGER
+
+const growth = (before: number, after: number): number => Math.max(0, Math.min(most, after) - Math.min(most, before))
 
 /** The share from which on the Commander is told. */
 const warnFrom = 0.8

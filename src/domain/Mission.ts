@@ -1,5 +1,5 @@
 /** A mission: a goal and its life in one root session, and the pure decision of what follows when the Commander falls silent. */
-import { Effect, Schema } from "effect"
+import { Effect, Option, Schema } from "effect"
 import { addUsage, type Amounts, type BudgetName, budgetNames, Limits, nothingSpent, Spent } from "./Budget.ts"
 import { spokenLines } from "./Markdown.ts"
 import { noUsage, SessionId, Tries, Usage } from "./Session.ts"
@@ -48,8 +48,12 @@ export const Mission = Schema.Struct({
   state: MissionState,
   /** It is to plan, and to build nothing: what it plans need not be done for its end. */
   planOnly: Schema.optionalKey(Schema.Literal(true)),
+  /** A program runs its plan in the place of a Commander: nobody is told to go on, and it ends as that program says. */
+  planned: Schema.optionalKey(Schema.Literal(true)),
   /** Why it ended so, in a sentence. */
   why: Schema.optionalKey(Schema.String),
+  /** It was halted because nothing changed any more. */
+  stagnated: Schema.optionalKey(Schema.Literal(true)),
   startedAt: Schema.Int,
   /** Since when time is counted that is not in `spent` yet; epoch ms. */
   countedAt: later(Schema.Int, 0),
@@ -92,7 +96,19 @@ export type MissionEvent =
   | { readonly type: "answeredFor"; readonly tasks: ReadonlyArray<TaskId> }
   /** Another instance has taken it over: what passed meanwhile does not count. */
   | { readonly type: "adopted" }
-  | { readonly type: "ended"; readonly state: MissionEnd; readonly why: string }
+  | { readonly type: "ended"; readonly state: MissionEnd; readonly why: string; readonly stagnated?: true }
+
+/** The limits that whoever made a root session has given its mission; they come with the session's metadata. */
+export const missionLimits = (limits: Limits) => ({ orchestrator: { missionLimits: limits } })
+
+export const limitsIn = (metadata: unknown): Limits =>
+  Option.match(decodeLimits(metadata), {
+    onNone: () => ({}),
+    onSome: ({ orchestrator }) => orchestrator.missionLimits
+  })
+const decodeLimits = Schema.decodeUnknownOption(
+  Schema.Struct({ orchestrator: Schema.Struct({ missionLimits: Limits }) })
+)
 
 /** How a goal begins that is only to be planned. */
 export const planOrder = "Plan this goal, and build nothing yet."
@@ -131,7 +147,7 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
     case "launched":
       return { ...counted, spent: { ...counted.spent, tasks: counted.spent.tasks + event.count } }
     case "raised": {
-      const { why: _, windingUp: __, ...rest } = counted
+      const { stagnated: _, why: __, windingUp: ___, ...rest } = counted
       return { ...rest, state: "active", limits: { ...mission.limits, ...event.limits }, warned: [], continuations: 0 }
     }
     case "failed":
@@ -167,7 +183,8 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return { ...mission, countedAt: now }
     case "ended": {
       const { windingUp: _, ...rest } = counted
-      return { ...rest, state: event.state, why: event.why }
+      const { stagnated, state, why } = event
+      return { ...rest, state, why, ...(stagnated === undefined ? {} : { stagnated }) }
     }
   }
 }
@@ -182,7 +199,7 @@ const speak = (mission: Mission, goal: string, now: number): Mission => {
       return { ...begin(mission.root, goal, now), rootUsage: mission.rootUsage }
     case "stopped":
     case "halted": {
-      const { why: _, ...rest } = mission
+      const { stagnated: _, why: __, ...rest } = mission
       return {
         ...rest,
         state: "active",

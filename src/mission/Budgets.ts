@@ -5,6 +5,7 @@ import { type BudgetName, reached } from "../domain/Budget.ts"
 import { type Mission, spentBy } from "../domain/Mission.ts"
 import {
   type HostEvent,
+  messageText,
   noUsage,
   ownPrompt,
   readTurn,
@@ -12,7 +13,8 @@ import {
   totalTokens,
   type Usage
 } from "../domain/Session.ts"
-import { formatDuration, type Task } from "../domain/Task.ts"
+import { formatDuration, isSettled, type Task } from "../domain/Task.ts"
+import { cutMiddle } from "../domain/Text.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, untilHostAnswers } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -101,7 +103,7 @@ export class Budgets extends Context.Service<Budgets, {
           const used = yield* missions.describe(mission, names)
           yield* missions.apply(mission.root, { type: "warned", names })
           yield* notifier.show(presets.budgetNear(used))
-          yield* tell(mission.root, nearInstruction(used), true)
+          if (mission.planned === undefined) yield* tell(mission.root, nearInstruction(used), true)
         },
         Effect.catchCause((cause) => Effect.logWarning("a Commander could not be told that a budget runs short", cause))
       )
@@ -132,17 +134,18 @@ export class Budgets extends Context.Service<Budgets, {
         yield* notifier.show(presets.windingUp(used))
         yield* notices.hush(root) // its last turn comes when everything is known
         yield* plans.stop((plan) => plan.root === root)
-        yield* life.cancelAll((task) => task.mission === root && !isAtWork(task), "the mission's budget is used up")
+        yield* life.cancelAll((task) => task.mission === root && !isAtWork(task), usedUp)
         const working = (yield* store.all).filter((task) => task.mission === root && isAtWork(task))
         yield* Effect.forEach(working, (task) => finish(task), { concurrency: 8, discard: true })
         yield* Effect.forEach(working, ({ id }) => Effect.ignore(store.settled(id)), { concurrency: "unbounded" }).pipe(
           Effect.timeoutOption(grace)
         )
-        yield* life.cancelAll((task) => task.mission === root, "the mission's budget is used up")
-        yield* Effect.timeoutOption(sumUp(root, used), grace)
+        yield* Effect.forEach(working, (task) => cutOff(task), { concurrency: "unbounded", discard: true })
+        yield* life.cancelAll((task) => task.mission === root, usedUp)
+        if (mission.planned === undefined) yield* Effect.timeoutOption(sumUp(root, used), grace)
         yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })
         yield* notifier.show(presets.missionOutOfBudget(why))
-        if ((yield* client.statuses).has(root)) yield* client.abort(root)
+        if ((yield* untilHostAnswers(client.statuses)).has(root)) yield* untilHostAnswers(client.abort(root))
       }, (winding, root) =>
         winding.pipe(
           Effect.catchTag("SessionNotFound", () => missions.forget(root)),
@@ -155,6 +158,21 @@ export class Budgets extends Context.Service<Budgets, {
         task.session === undefined || task.waiting
           ? Effect.void // one that waits is told of the ends of its tasks, and goes on from there
           : Effect.ignore(Effect.timeout(tell(task.session, finishInstruction(grace), true), "10 seconds"))
+
+      /** What a child has said so far is all that is left of its work. */
+      const cutOff = Effect.fnUntraced(function*({ id, session }: Task) {
+        if (isSettled(yield* Effect.orDie(store.get(id)))) return // it was at work a moment ago, so it is at hand
+        const words = session === undefined
+          ? ""
+          : yield* client.messages(session, cutOffMessages).pipe(
+            Effect.timeout("5 seconds"),
+            Effect.map((messages) =>
+              messages.flatMap((message) => message.role === "assistant" ? messageText(message) : []).join("\n").trim()
+            ),
+            Effect.orElseSucceed(() => "") // a host that does not answer keeps them for itself
+          )
+        yield* life.cancel(id, words === "" ? usedUp : `${usedUp}. It had said: ${cutMiddle(words, cutOffChars)}`)
+      })
 
       const sumUp = Effect.fnUntraced(function*(root: SessionId, used: string) {
         yield* untilHostAnswers(notices.flush(root))
@@ -186,6 +204,12 @@ export class Budgets extends Context.Service<Budgets, {
     })
   )
 }
+
+const usedUp = "the mission's budget is used up"
+
+/** So many of a child's newest messages, and characters of them, are kept when it is cut off. */
+const cutOffMessages = 10
+const cutOffChars = 2_000
 
 const isAtWork = (task: Task): boolean => task.state === "launching" || task.state === "running"
 

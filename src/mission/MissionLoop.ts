@@ -82,6 +82,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           since.delete(root)
           seenAt.delete(root)
           cutOff.delete(root)
+          orphans.delete(root)
           known.delete(root)
           return Effect.all([budgets.letGo(root), progress.clear(root), missions.forget(root)], { discard: true })
         })
@@ -104,7 +105,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (before?.state === "active") yield* FiberSet.run(background, abortUnheard(session, since.get(session), now))
         since.set(session, yield* ids.message)
         if (before === undefined) {
-          yield* missions.add({ ...Mission.begin(session, text, now), rootUsage: yield* usedBefore(session) })
+          yield* missions.add({ ...Mission.begin(session, text, now), ...(yield* givenAtStart(session)) })
         }
         const after = yield* missions.apply(session, { type: "spoke", goal: text })
         if (before?.state === "active" || after?.state !== "active") return
@@ -120,12 +121,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* todos.archive(root, (mission) => active.has(mission))
       }, Effect.catchCause((cause) => Effect.logWarning("a list of an earlier mission could not be archived", cause)))
 
-      /** What a session has used before its mission: that is not the mission's. */
-      const usedBefore = (session: SessionId) =>
+      /** What a session has used before its mission, which is not the mission's; and the limits that it was made with. */
+      const givenAtStart = (session: SessionId) =>
         client.get(session).pipe(
           Effect.timeout("1 second"),
-          Effect.map(({ usage }) => usage),
-          Effect.orElseSucceed(() => noUsage) // a host that does not say so: the mission is charged with it
+          Effect.map(({ metadata, usage }) => ({ rootUsage: usage, limits: Mission.limitsIn(metadata) })),
+          // A host that does not say so: the mission is charged with it.
+          Effect.orElseSucceed(() => ({ rootUsage: noUsage, limits: {} }))
         )
 
       /** Whether tasks of a mission are unsettled or untold, or are still to come of a plan. */
@@ -373,7 +375,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const why =
           `The Commander was told to go on ${config.continuations} times, and no todo, file, task or tool result `
           + `has changed.${open.length === 0 ? "" : ` Open: ${open.join("; ")}.`}`
-        yield* missions.apply(root, { type: "ended", state: "halted", why })
+        yield* missions.apply(root, { type: "ended", state: "halted", why, stagnated: true })
         yield* notifier.show(presets.missionHalted(why))
       })
 
@@ -389,13 +391,26 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
+      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and nobody checks them. */
+      const orphans = new Set<SessionId>()
+
+      const endOrphan = Effect.fnUntraced(function*(root: SessionId) {
+        if (yield* hasOpen(root)) return
+        orphans.delete(root)
+        const why = "Its tasks have ended; the program that ran its plan is gone, and nobody has checked the results."
+        yield* missions.apply(root, { type: "ended", state: "halted", why })
+        yield* notifier.show(presets.missionHalted(why))
+      })
+
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
         const active = (yield* missions.all).filter((mission) => mission.state === "active")
+        for (const { root } of active) if (orphans.has(root)) yield* endOrphan(root)
         for (const { root } of active) yield* noteFailures(root)
         const now = yield* Clock.currentTimeMillis
         const quiet = active.filter((mission) =>
-          mission.windingUp === undefined && !FiberMap.hasUnsafe(mendings, mission.root)
+          mission.windingUp === undefined && mission.planned === undefined
+          && !FiberMap.hasUnsafe(mendings, mission.root)
           && now - (seenAt.get(mission.root) ?? now) >= Duration.toMillis(config.stabilityWait)
         )
         if (quiet.length === 0) return
@@ -424,7 +439,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         cutOff.delete(root)
         switch (event.type) {
           case "idle":
-            return yield* beginReview(root)
+            return mission.planned === undefined ? yield* beginReview(root) : undefined
           case "deleted":
             return yield* forget(root)
           case "error":
@@ -438,7 +453,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* budgets.hold(mission.root)
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
-        if (mission.state === "stopped") yield* notices.hush(mission.root)
+        if (mission.planned !== undefined) orphans.add(mission.root)
+        if (mission.state === "stopped" || mission.planned !== undefined) yield* notices.hush(mission.root)
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {
@@ -446,7 +462,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const mission = yield* missions.get(root)
         if (mission?.state !== "active") return
         yield* touch(root)
-        if (mission.windingUp !== undefined) return // its end goes on by itself
+        if (mission.windingUp !== undefined || mission.planned !== undefined) return // its end goes on by itself
         if ((yield* client.statuses).has(root)) return
         const newest = yield* client.messages(root, newestMessages)
         if (lastAnswer(newest, undefined) !== undefined) return yield* beginReview(root)

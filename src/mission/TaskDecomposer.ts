@@ -35,6 +35,7 @@ import { type JournalFailed, TaskJournal } from "../tasks/TaskJournal.ts"
 import { TaskLife } from "../tasks/TaskLife.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore, type TooManyTasks } from "../tasks/TaskStore.ts"
+import { TodoEnforcer } from "./TodoEnforcer.ts"
 
 export class NotARoot extends Schema.TaggedError<NotARoot>()("NotARoot", {}) {
   override get message() {
@@ -83,6 +84,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
       const orders = yield* Orders
       const plans = yield* Plans
       const store = yield* TaskStore
+      const todos = yield* TodoEnforcer
       /** For each plan that runs here, how its tasks stand: those that were not launched are absent. */
       const running = new Map<string, Map<string, "launched" | "completed" | "failed">>()
       /** Tasks whose child may still be at work on its files. */
@@ -194,6 +196,10 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
             const state = Option.isSome(task) && isSettled(task.value) ? task.value.state : "failed"
             running.get(plan.id)?.set(node.id, state === "completed" ? "completed" : "failed")
             yield* plans.ended(plan.id, node.id, state)
+            if (state === "completed") yield* todos.mark(plan.root, node, "done")
+            if (state === "failed" || state === "timed_out") {
+              yield* todos.mark(plan.root, node, "failed", Option.getOrUndefined(task)?.reason?.split("\n")[0])
+            }
             if (state === "completed") atWork.delete(node.task)
             yield* Queue.offer(wake, undefined)
             // One that was stopped may still write, until its child is quiet.

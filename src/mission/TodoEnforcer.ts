@@ -3,10 +3,32 @@
  * keeps for its root session. Whose list the file holds is recorded beside the journal: it is never moved away from a
  * mission that works by it, nor from a person who wrote it for the next one.
  */
-import { Clock, Context, DateTime, Effect, FileSystem, Hash, Layer, Option, Path, Schema } from "effect"
+import {
+  Clock,
+  Context,
+  DateTime,
+  Effect,
+  FileSystem,
+  Hash,
+  Layer,
+  Option,
+  Path,
+  Schedule,
+  Schema,
+  Semaphore
+} from "effect"
 import { Config } from "../Config.ts"
 import { SessionId } from "../domain/Session.ts"
-import { fromHost, openItems, parse, progress, type TodoItem, type TodoList } from "../domain/Todo.ts"
+import {
+  fromHost,
+  isSettled,
+  openItems,
+  parse,
+  progress,
+  setState,
+  type TodoItem,
+  type TodoList
+} from "../domain/Todo.ts"
 import { Instance } from "../host/Instance.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { Lease } from "../tasks/Lease.ts"
@@ -17,6 +39,16 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
   readonly open: (root: SessionId) => Effect.Effect<ReadonlyArray<TodoItem>>
   /** How much of it is done; `total` is 0 when there is no list. */
   readonly progress: (root: SessionId) => Effect.Effect<{ readonly done: number; readonly total: number }>
+  /**
+   * Puts down what became of a step, if the mission's list has it, with the same text; every other byte stays. A list that
+   * cannot be written stays as it is, and the log says so.
+   */
+  readonly mark: (
+    root: SessionId,
+    step: { readonly id: string; readonly text: string },
+    state: "done" | "failed",
+    reason?: string
+  ) => Effect.Effect<void>
   /**
    * A mission starts. A list that an earlier one left, or that is done, is moved to `.opencode/archive/`, and where to is
    * answered; any other becomes this mission's own. The list of a mission that is still active stays what it is, and is
@@ -183,7 +215,36 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
         return target
       })
 
+      const marking = yield* Semaphore.make(1)
+      const mark = Effect.fn("TodoEnforcer.mark")(function*(
+        root: SessionId,
+        step: { readonly id: string; readonly text: string },
+        state: "done" | "failed",
+        reason?: string
+      ) {
+        const before = yield* readOwn(root)
+        const item = parse(before).items.find(({ id, text }) => id === step.id && plain(text) === plain(step.text))
+        if (item === undefined || isSettled(item)) return
+        const after = setState(before, item.line, state, reason)
+        if (after === before) return
+        const target = yield* fs.realPath(file)
+        // A new file, so that no link of that name is written through.
+        const made = `${target}.${yield* Clock.currentTimeMillis}.new`
+        yield* fs.writeFileString(made, after, { flag: "wx" })
+        // Whoever has written it meanwhile is not overwritten.
+        const isSame = (yield* readText) === before
+        yield* (isSame ? fs.rename(made, target) : fs.remove(made)).pipe(
+          Effect.tapError(() => Effect.ignore(fs.remove(made)))
+        ) // there is no more to be done about it
+        if (!isSame) return yield* new UnusableList({ why: "it was being written" })
+        yield* own(root, after)
+      }, (step) =>
+        marking.withPermit(Effect.retry(step, { times: 3, schedule: Schedule.spaced("100 millis") })).pipe(
+          Effect.catch((error) => Effect.logWarning("what became of a step could not be put down in the list", error))
+        ))
+
       return TodoEnforcer.of({
+        mark,
         open: Effect.fn("TodoEnforcer.open")(function*(root) {
           return (yield* read(root)).flatMap(openItems)
         }),

@@ -1,18 +1,24 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Arbitrary, Result, Schema } from "effect"
+import { budgetNames, Limits } from "../../src/domain/Budget.ts"
 import {
   begin,
   decide,
   type Failure,
+  Failure as FailureSchema,
+  limitsIn,
   type Mission,
+  Mission as MissionSchema,
   missionEnds,
   type MissionEvent,
+  missionLimits,
   type Open,
   openFailures,
   saysComplete,
   spentBy,
   transition
 } from "../../src/domain/Mission.ts"
-import { noUsage, SessionId, type Usage } from "../../src/domain/Session.ts"
+import { noUsage, SessionId, type Usage, Usage as UsageSchema } from "../../src/domain/Session.ts"
 import { TaskId } from "../../src/domain/Task.ts"
 
 const active: Mission = begin(SessionId.make("ses_root"), "build it", 1_000)
@@ -194,5 +200,138 @@ describe("transition", () => {
 
   it("returns the same object when the event changes nothing", () => {
     assert.strictEqual(transition(active, { type: "progressed" }, 2_000), active)
+  })
+})
+
+describe("whatever happens to a mission", () => {
+  const eventTypes = [
+    "spoke",
+    "progressed",
+    "continued",
+    "adopted",
+    "answered",
+    "used",
+    "windingUp",
+    "warned",
+    "raised",
+    "failed",
+    "answeredFor",
+    "ended"
+  ] as const
+  const anyMission = Arbitrary.map(
+    Arbitrary.schema(MissionSchema),
+    (mission) => Result.getOrThrow(Schema.decodeUnknownResult(MissionSchema)(JSON.parse(JSON.stringify(mission))))
+  )
+  const anyUsage = Arbitrary.schema(UsageSchema)
+  const anyName = Arbitrary.schema(Schema.Literals(budgetNames))
+  const anyText = Arbitrary.schema(Schema.String)
+  const anyEvent = Arbitrary.map(
+    Arbitrary.all({
+      type: Arbitrary.schema(Schema.Literals(eventTypes)),
+      text: anyText,
+      before: anyUsage,
+      after: anyUsage,
+      isRoot: Arbitrary.schema(Schema.Boolean),
+      name: anyName,
+      limits: Arbitrary.schema(Limits),
+      failure: Arbitrary.schema(FailureSchema),
+      state: Arbitrary.schema(Schema.Literals(missionEnds))
+    }),
+    ({ after, before, failure, isRoot, limits, name, state, text, type }): MissionEvent => {
+      switch (type) {
+        case "spoke":
+          return { type, goal: text }
+        case "used":
+          return { type, isRoot, before, after }
+        case "windingUp":
+          return { type, limit: name }
+        case "warned":
+          return { type, names: [name] }
+        case "raised":
+          return { type, limits }
+        case "failed":
+          return { type, failure }
+        case "answeredFor":
+          return { type, tasks: [failure.task] }
+        case "ended":
+          return { type, state, why: "so" }
+        default:
+          return { type }
+      }
+    }
+  )
+  const histories = { mission: anyMission, events: Arbitrary.array(anyEvent, { maxLength: 30 }) }
+
+  it.prop(
+    "it is a mission that can be stored, and what it has spent grows, but for a new goal",
+    histories,
+    ({ events, mission }) => {
+      let before = mission
+      let now = mission.countedAt
+      for (const event of events) {
+        now += 1_000
+        const after = transition(before, event, now)
+        assert.isTrue(Schema.is(MissionSchema)(after), JSON.stringify([event, after]))
+        const isNew = event.type === "spoke" && before.state === "complete"
+        if (!isNew) {
+          for (const name of budgetNames) {
+            assert.isAtLeast(
+              after.spent[name],
+              before.spent[name],
+              `${name} after ${event.type}`
+            )
+          }
+        }
+        before = after
+      }
+    },
+    { arbitrary: { runs: 300, seed: 20_261_125 } }
+  )
+
+  it.prop(
+    "an end is left by the user's word or a higher limit only, and has a reason",
+    histories,
+    ({ events, mission }) => {
+      let before = mission
+      for (const [place, event] of events.entries()) {
+        const after = transition(before, event, mission.countedAt + place)
+        if (before.state !== "active" && after.state !== before.state) {
+          assert.isTrue(event.type === "raised" || (event.type === "spoke" && before.state !== "out_of_budget"))
+        }
+        if (before.state === "active" && after.state !== "active") assert.strictEqual(after.why, "so")
+        assert.isAtMost(after.failures.length, Math.max(100, before.failures.length))
+        before = after
+      }
+    },
+    { arbitrary: { runs: 300, seed: 20_261_125 } }
+  )
+})
+
+describe("limits that come with a session", () => {
+  it("are read as they were given, and only as a whole", () => {
+    assert.deepStrictEqual(limitsIn(missionLimits({ cost: 5, tasks: 3 })), { cost: 5, tasks: 3 })
+    assert.deepStrictEqual(limitsIn({}), {})
+    assert.deepStrictEqual(limitsIn(undefined), {})
+    assert.deepStrictEqual(limitsIn({ orchestrator: { missionLimits: { cost: -1, tasks: 3 } } }), {})
+    assert.deepStrictEqual(limitsIn({ orchestrator: { missionLimits: { cost: "5" } } }), {})
+  })
+})
+
+describe("a mission that was halted without progress", () => {
+  const halted = transition(active, { type: "ended", state: "halted", why: "nothing changes", stagnated: true }, 2_000)
+
+  it("says so", () => {
+    assert.isTrue(halted.stagnated)
+    assert.notProperty(transition(active, { type: "ended", state: "halted", why: "it failed" }, 2_000), "stagnated")
+  })
+
+  it.each<[string, MissionEvent]>([
+    ["the user speaks", { type: "spoke", goal: "more" }],
+    ["it is given more", { type: "raised", limits: {} }]
+  ])("forgets it when %s", (_, event) => {
+    const after = transition(halted, event, 3_000)
+    assert.strictEqual(after.state, "active")
+    assert.notProperty(after, "stagnated")
+    assert.notProperty(after, "why")
   })
 })

@@ -33,6 +33,6 @@ describe("the demo", () => {
       const { code, output } = yield* run(["demo", "--model", "no-provider", "--goal", "anything"])
       assert.include(output, "--model must look like provider/model, and \"no-provider\" does not.")
       assert.notInclude(output, "    at ")
-      assert.strictEqual(code, 1)
+      assert.strictEqual(code, 2)
     }).pipe(Effect.provide(NodeServices.layer)), 30_000)
 })

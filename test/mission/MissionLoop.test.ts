@@ -1,10 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import { TestUser } from "../../adapters/test/TestOrchestrator.ts"
+import { begin, missionLimits } from "../../src/domain/Mission.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
+import { TaskManager } from "../../src/tasks/TaskManager.ts"
 import {
   calls,
   delegate,
@@ -53,6 +57,57 @@ describe("a mission", () => {
       assert.deepStrictEqual(yield* heard(root), ["goal: build it"])
       assert.deepStrictEqual(yield* missionStates, ["complete"])
     }).pipe(withActors({ "goal:": says(complete.text, "5 seconds") })))
+
+  it.effect("has the limits that its session was made with", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const user = yield* TestUser
+      const { id } = yield* doing(client.create({ title: "limited", metadata: missionLimits({ tasks: 7 }) }))
+      yield* doing(user.say("goal: build it", { session: id }))
+      const { describe, get } = yield* Missions
+      const mission = yield* get(id)
+      assert.deepStrictEqual(mission?.limits, { tasks: 7 })
+      assert.include(mission === undefined ? "" : yield* describe(mission), "0 of 7 tasks")
+    }).pipe(withActors({ "goal:": says(complete.text, "5 seconds") })))
+
+  it.effect("that a program leads is told nothing, and does not end by itself", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const { add, get } = yield* Missions
+      const { id } = yield* doing(client.create({ title: "planned" }))
+      yield* add({ ...begin(id, "the plan", yield* Clock.currentTimeMillis), planned: true })
+      yield* pass("1 hour")
+      assert.deepStrictEqual(yield* heard(id), [])
+      assert.strictEqual((yield* get(id))?.state, "active")
+    }).pipe(withActors({})))
+
+  it.effect("that a program led until it was gone rests until its tasks have ended, and is then halted", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const { adopt, wake } = yield* MissionLoop
+      const { get } = yield* Missions
+      const { id } = yield* doing(client.create({ title: "planned" }))
+      const { launch } = yield* TaskManager
+      yield* doing(launch({
+        parent: id,
+        by: "Commander",
+        agent: "Builder",
+        description: "work",
+        prompt: "work",
+        background: true
+      }))
+      yield* adopt({ ...begin(id, "the plan", yield* Clock.currentTimeMillis), planned: true })
+      yield* doing(wake(id))
+      yield* pass("30 seconds")
+      assert.strictEqual((yield* get(id))?.state, "active")
+      yield* pass("2 minutes")
+      const mission = yield* get(id)
+      assert.strictEqual(mission?.state, "halted")
+      assert.include(mission?.why, "nobody has checked the results")
+      // What its task came to is stored in the session, and starts no turn there.
+      assert.lengthOf(yield* heard(id), 1)
+      assert.lengthOf(yield* calls(id), 0)
+    }).pipe(withActors({ work: says("done", "1 minute") })))
 
   it.effect("is not complete by a sentence that only mentions it", () =>
     Effect.gen(function*() {

@@ -7,6 +7,7 @@ import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { SimulatedProcesses } from "../../adapters/test/SimulatedInstance.ts"
 import { Config, readConfig } from "../../src/Config.ts"
 import { SessionId } from "../../src/domain/Session.ts"
+import { isSettled as isSettledTask } from "../../src/domain/Task.ts"
 import { Instance } from "../../src/host/Instance.ts"
 import { TodoEnforcer } from "../../src/mission/TodoEnforcer.ts"
 import { Lease } from "../../src/tasks/Lease.ts"
@@ -16,12 +17,15 @@ import {
   fileText,
   hangs,
   type Life,
+  pass,
   replies,
   say,
   start,
+  tasks,
   until,
   withActors,
-  withWorld
+  withWorld,
+  works
 } from "../tasks/scripts.ts"
 
 const file = "/project/.opencode/todo.md"
@@ -291,4 +295,46 @@ describe("when a mission starts", () => {
       assert.deepStrictEqual(yield* disk.list("/project"), [file])
       assert.strictEqual(yield* starts(second), archived(1))
     }).pipe(withActors({}), (test) => Effect.andThen(day, test)))
+})
+
+describe("what becomes of a step that a plan has run", () => {
+  const written =
+    "Mind the licence.\r\n- [ ] T1: work one | files:a.ts\r\n- [ ] T2: bad | agent:Builder\r\n- [ ] T3: work else\r\n"
+  const runsPlan = (): Readonly<Record<string, Actor>> => ({
+    goal: replies(
+      {
+        toolCalls: [{ name: "run_plan", args: { plan: "- [ ] T1: work one\n- [ ] T2: bad\n- [ ] T3: work another" } }]
+      },
+      { text: "I wait." }
+    ),
+    work: works("5 seconds"),
+    bad: () => Effect.succeed({ status: 401, message: "no key" })
+  })
+
+  it.effect("is put down in the list, and every other byte stays; a step with another text is another step", () =>
+    Effect.gen(function*() {
+      yield* put(written)
+      const root = yield* say("goal")
+      yield* until(Effect.map(tasks, (all) => all.length === 3 && all.every(isSettledTask)))
+      yield* doing(pass("1 second"))
+      assert.match(
+        yield* fileText(file),
+        /^Mind the licence\.\r\n- \[x\] T1: work one \| files:a\.ts\r\n- \[ \] T2: bad \| agent:Builder \| state:failed \| reason: [^\n]*no key[^\n]*\r\n- \[ \] T3: work else\r\n$/
+      )
+      assert.deepStrictEqual(yield* open(root), ["bad", "work else"])
+    }).pipe(withActors(runsPlan())))
+
+  it.effect("is not put down where the list cannot be written", () =>
+    Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      yield* put(written)
+      yield* say("goal")
+      yield* until(Effect.map(tasks, (all) => all.length === 3))
+      yield* disk.readOnly(true)
+      yield* pass("1 minute")
+      assert.isTrue((yield* tasks).every(isSettledTask))
+      yield* disk.readOnly(false)
+      assert.strictEqual(yield* fileText(file), written)
+      assert.lengthOf((yield* disk.list("/project/.opencode")).filter((path) => path.endsWith(".new")), 0)
+    }).pipe(withActors(runsPlan())))
 })

@@ -1,0 +1,344 @@
+/** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
+import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
+import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { randomBytes } from "node:crypto"
+import { pathToFileURL } from "node:url"
+import { team } from "../../src/agents/team.ts"
+import { defaults } from "../../src/Config.ts"
+import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
+import { SessionClient } from "../../src/host/SessionClient.ts"
+import { type HostConfig, register } from "../opencode-plugin/registration.ts"
+import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
+import { type CommandFailed, unavailable, usage } from "./exit.ts"
+import { EventsLost } from "./missionView.ts"
+import { packageName, packageRoot } from "./packageRoot.ts"
+
+export interface Host {
+  readonly url: string
+  readonly client: OpencodeClient
+  /** The folder by which the host tells projects apart. */
+  readonly directory: string
+  /** The root of the project, where the journals lie. */
+  readonly root: string
+  readonly isOurs: boolean
+  /** Holds a value when the host has come back, which nobody has taken notice of yet. */
+  readonly backs: Queue.Queue<void>
+  /** Fails when the host is gone for good. */
+  readonly gone: Effect.Effect<never, CommandFailed>
+  /** Ends the host's process at once, if it is ours: for a process that is itself about to end. */
+  readonly killNow: () => void
+}
+
+/** What becomes of a host, for people. */
+export type HostNews = (state: "started" | "lost" | "back", detail: string) => Effect.Effect<void>
+
+// ---- reaching one ---------------------------------------------------------------------------------------------------
+
+const credentials = Config.all({
+  password: Config.option(Config.String("OPENCODE_SERVER_PASSWORD")),
+  username: Config.String("OPENCODE_SERVER_USERNAME").pipe(Config.withDefault("opencode"))
+})
+
+const connect = (url: string, directory: string, username: string, password: string | undefined): OpencodeClient =>
+  createOpencodeClient({
+    baseUrl: url,
+    directory,
+    ...(password === undefined ? {} : {
+      headers: { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` }
+    })
+  })
+
+const readUrl = (text: string): Effect.Effect<string, CommandFailed> =>
+  Effect.suspend(() => {
+    const url = URL.canParse(text) ? new URL(text) : undefined
+    if (url === undefined || (url.protocol !== "http:" && url.protocol !== "https:")) {
+      return Effect.fail(usage(`--url must look like http://127.0.0.1:4096, and "${text}" does not.`))
+    }
+    if (url.username !== "" || url.password !== "") {
+      return Effect.fail(
+        usage("--url may hold no password, which others would see: set OPENCODE_SERVER_PASSWORD instead.")
+      )
+    }
+    return Effect.succeed(url.href.replace(/\/+$/, ""))
+  })
+
+/** The server's answer to the first question that it is asked; says plainly what is wrong when there is none. */
+const firstAnswer = Effect.fnUntraced(function*(client: OpencodeClient, url: string) {
+  const answer = yield* Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
+    Effect.timeout("20 seconds"),
+    Effect.option
+  )
+  const status = Option.isNone(answer) ? undefined : answer.value.response?.status
+  if (status === 401 || status === 403) {
+    return yield* unavailable(
+      `The OpenCode at ${url} refuses the password: set OPENCODE_SERVER_PASSWORD (and OPENCODE_SERVER_USERNAME) as it has them.`
+    )
+  }
+  if (Option.isNone(answer) || status === undefined) {
+    return yield* unavailable(`No OpenCode answers at ${url}: start one with "opencode serve", or leave --url out.`)
+  }
+  const where = Schema.decodeUnknownOption(Where)(answer.value.data)
+  if (Option.isNone(where)) return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows.`)
+  const { directory, worktree } = where.value
+  // As the plugin finds its root: without version control the host gives the file system's.
+  return worktree === "/" ? directory : worktree
+})
+
+const Where = Schema.Struct({ directory: Schema.String, worktree: Schema.String })
+
+/** How long a host that runs elsewhere may be out of reach. */
+const outOfReach = "60 seconds"
+
+/** A server that runs already. */
+export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
+  const address = yield* readUrl(url)
+  const { password, username } = yield* credentials
+  const client = connect(address, directory, username, Option.getOrUndefined(password))
+  const root = yield* firstAnswer(client, address)
+  const isThere = Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
+    Effect.timeout("10 seconds"),
+    Effect.map(({ response }) => response !== undefined),
+    Effect.orElseSucceed(() => false)
+  )
+  const backs = yield* Queue.sliding<void>(1)
+  const gone = Effect.gen(function*() {
+    while (true) {
+      yield* Effect.sleep("2 seconds")
+      if (yield* isThere) continue
+      yield* news("lost", `OpenCode does not answer at ${address}`)
+      const back = isThere.pipe(Effect.repeat({ schedule: Schedule.spaced("1 second"), until: (there) => there }))
+      if (Option.isNone(yield* Effect.timeoutOption(back, outOfReach))) {
+        return yield* unavailable(`The OpenCode at ${address} has not answered for ${outOfReach}.`)
+      }
+      yield* Queue.offer(backs, undefined)
+      yield* news("back", `OpenCode answers again at ${address}`)
+    }
+  })
+  const host: Host = { url: address, client, directory, root, isOurs: false, backs, gone, killNow: () => undefined }
+  return host
+})
+
+// ---- starting one ---------------------------------------------------------------------------------------------------
+
+/** A server that dies this often is not started again. */
+const maxRestarts = 5
+
+/** Starts a server on loopback, with `env` in its environment, and starts it again when it dies. Stopped with the scope. */
+export const start = Effect.fn("start")(function*(options: {
+  readonly directory: string
+  readonly env: Record<string, string>
+  readonly news: HostNews
+}) {
+  const { directory, news } = options
+  const binary = yield* usersBinary(directory)
+  const { password, username } = yield* credentials
+  // Whoever else is on this machine may reach loopback; without a password they could run commands as this user.
+  const secret = Option.getOrElse(password, () => randomBytes(24).toString("base64url"))
+  const env = { ...options.env, OPENCODE_SERVER_PASSWORD: secret, OPENCODE_SERVER_USERNAME: username }
+  const first = yield* Deferred.make<string, CommandFailed>()
+  const gone = yield* Deferred.make<never, CommandFailed>()
+  const backs = yield* Queue.sliding<void>(1)
+  let pid: number | undefined
+  let port = 0
+
+  const once = Effect.fnUntraced(function*(count: number) {
+    const host = yield* serve({ binary, directory, env, extendEnv: true, port })
+    pid = host.pid
+    port = Number(new URL(host.url).port)
+    if (count === 0) yield* Deferred.succeed(first, host.url)
+    else {
+      // The plugin is loaded with the first request for the project, and goes on with what was left.
+      yield* Effect.ignore(Effect.tryPromise(() => client(host.url).tool.ids()))
+      yield* Queue.offer(backs, undefined)
+      yield* news("back", `OpenCode was started again at ${host.url}`)
+    }
+    yield* host.exited
+    pid = undefined
+    yield* news("lost", "OpenCode has died")
+  }, Effect.scoped)
+
+  const client = (url: string) => connect(url, directory, username, secret)
+
+  yield* Effect.gen(function*() {
+    for (let count = 0; count <= maxRestarts; count++) yield* once(count)
+    return yield* unavailable(`OpenCode has died ${maxRestarts + 1} times, and is not started again; its log says why.`)
+  }).pipe(
+    Effect.mapError(didNotStart),
+    Effect.catch((error) => Effect.andThen(Deferred.fail(first, error), Deferred.fail(gone, error))),
+    Effect.forkScoped
+  )
+  const url = yield* Deferred.await(first)
+  const root = yield* firstAnswer(client(url), url)
+  yield* news("started", `OpenCode listens on ${url}, in ${root}`)
+  const host: Host = {
+    url,
+    client: client(url),
+    directory,
+    root,
+    isOurs: true,
+    backs,
+    gone: Deferred.await(gone),
+    killNow: () => {
+      if (pid === undefined) return
+      try {
+        process.kill(-pid, "SIGKILL") // it leads a process group of its own
+      } catch {
+        // it has ended by itself
+      }
+    }
+  }
+  return host
+})
+
+const didNotStart = (error: Error): CommandFailed => {
+  if (Schema.is(HostDidNotStart)(error)) {
+    const lines = error.output.trim().split("\n").filter((line) => line.trim() !== "").slice(-5)
+    return unavailable(
+      `OpenCode ended before it was listening. Its last words:\n${
+        lines.map((line) => `  ${line}`).join("\n") || "  none"
+      }`
+    )
+  }
+  return "exit" in error && "reason" in error
+    ? error as CommandFailed // it has both
+    : unavailable(`OpenCode could not be started: ${error.message}`)
+}
+
+/** The user's sessions belong to the OpenCode that the user runs: that on the PATH, the project's, this package's. */
+export const usersBinary = Effect.fnUntraced(function*(directory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(path.sep === "/" ? ":" : ";")
+  const names = path.sep === "/" ? ["opencode"] : ["opencode.exe", "opencode.cmd"]
+  const places = [...folders.filter((folder) => folder !== ""), path.join(directory, "node_modules", ".bin")]
+  for (const place of places.flatMap((folder) => names.map((name) => path.join(folder, name)))) {
+    if (yield* Effect.orElseSucceed(fs.exists(place), () => false)) return place
+  }
+  return yield* findBinary
+})
+
+/** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
+export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {
+  const { folder } = yield* packageRoot
+  const users = yield* resolvedConfig(yield* usersBinary(directory), directory)
+  if (namesPlugin(users, folder) && model === undefined) return {}
+  const host: HostConfig = structuredClone(users)
+  register(host, defaults, [])
+  const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
+  return {
+    agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
+      ...agent,
+      ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
+      ...(model === undefined ? {} : { model: formatModel(model) })
+    }]))
+  }
+})
+
+/** Reading and searching with what the host brings, wherever ours are allowed. */
+const withHostTools = (permission: Record<string, unknown>) => ({
+  ...permission,
+  ...(permission["grep_search"] === "allow" ? { grep: "allow" } : {}),
+  ...(permission["glob_search"] === "allow" ? { glob: "allow", list: "allow" } : {})
+})
+
+// ---- the plugin in it -----------------------------------------------------------------------------------------------
+
+/** This package as a value of the host's `plugin` setting. */
+export const pluginUrl = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const { folder } = yield* packageRoot
+  if (!(yield* fs.exists(path.join(folder, "dist", "plugin.js")))) {
+    return yield* unavailable(`The plugin is not built: run "npm run build" in ${folder} first.`)
+  }
+  return pathToFileURL(folder).href
+})
+
+const ConfigText = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
+
+/** The user's config as the host has put it together. */
+export const resolvedConfig = Effect.fnUntraced(function*(binary: string, directory: string) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const text = yield* spawner.string(
+    ChildProcess.make(binary, ["debug", "config"], { cwd: directory, extendEnv: true })
+  )
+  return Option.getOrElse(Schema.decodeOption(ConfigText)(text), (): Record<string, unknown> => ({}))
+})
+
+const PluginList = Schema.Struct({
+  plugin: Schema.optional(
+    Schema.Array(Schema.Union([Schema.String, Schema.TupleWithRest(Schema.Tuple([Schema.String]), [Schema.Unknown])]))
+  )
+})
+
+/** Whether a config's `plugin` setting names this package. */
+export const namesPlugin = (config: unknown, folder: string): boolean =>
+  Option.match(Schema.decodeUnknownOption(PluginList)(config), {
+    onNone: () => [],
+    onSome: ({ plugin = [] }) => plugin
+  })
+    .map((entry) => (typeof entry === "string" ? entry : entry[0]))
+    .some((name) => name.includes(packageName) || name.replace("file://", "").startsWith(folder))
+
+/** Whether the user's own config loads the orchestrator: loaded twice, it would answer everything twice. */
+export const loadsPlugin = Effect.fnUntraced(function*(binary: string, directory: string) {
+  const { folder } = yield* packageRoot
+  return namesPlugin(yield* resolvedConfig(binary, directory), folder)
+})
+
+/** The config that the user's environment gives, with additions: lists grow, objects are added to. */
+export const withPlugin = Effect.fnUntraced(function*(additions: Record<string, unknown>) {
+  const text = yield* Config.String("OPENCODE_CONFIG_CONTENT").pipe(Config.withDefault("{}"))
+  const given = yield* Schema.decodeEffect(ConfigText)(text).pipe(
+    Effect.mapError(() => usage("The variable OPENCODE_CONFIG_CONTENT holds no JSON object."))
+  )
+  const merged = Object.entries(additions).map(([name, value]) => {
+    const own = given[name]
+    if (Array.isArray(value)) return [name, [...(Array.isArray(own) ? own as ReadonlyArray<unknown> : []), ...value]]
+    return [name, isObject(own) && isObject(value) ? { ...own, ...value } : value]
+  })
+  return yield* Schema.encodeEffect(ConfigText)({ ...given, ...Object.fromEntries(merged) })
+})
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null
+
+/** The plugin is loaded when the host offers its tools: one that it skipped, it skipped without a word. */
+export const isLive = (client: OpencodeClient) =>
+  Effect.tryPromise((signal) => client.tool.ids({}, { signal })).pipe(
+    Effect.timeout("60 seconds"),
+    Effect.map(({ data }) => data?.includes("delegate_task") === true)
+  )
+
+export const requireModel = Effect.fnUntraced(function*(model: ModelRef) {
+  const sessions = yield* SessionClient
+  const all = yield* sessions.models
+  if (all.some((known) => formatModel(known) === formatModel(model))) return
+  const near = all.filter(({ provider }) => provider === model.provider)
+  const known = (near.length > 0 ? near : all).slice(0, 10).map(formatModel)
+  return yield* usage(
+    `OpenCode has no model "${formatModel(model)}"; it has, for example: ${known.join(", ") || "none at all"}.`
+  )
+})
+
+// ---- its events -----------------------------------------------------------------------------------------------------
+
+/** Everything that the host tells, from now on, through breaks of the connection; beyond the buffer the oldest are lost. */
+export const rawEvents = Effect.fn("rawEvents")(function*(client: OpencodeClient) {
+  const queue = yield* Queue.sliding<unknown>(1_000)
+  const connected = yield* Deferred.make<void>()
+  const listen = Effect.gen(function*() {
+    const signal = yield* Effect.abortSignal
+    const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
+    yield* Stream.fromAsyncIterable<unknown, EventsLost>(stream, (cause) => new EventsLost({ cause })).pipe(
+      Stream.runForEach((raw) => Effect.andThen(Deferred.succeed(connected, undefined), Queue.offer(queue, raw)))
+    )
+  }).pipe(
+    Effect.scoped,
+    Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
+    Effect.repeat(Schedule.spaced("500 millis"))
+  )
+  yield* Effect.forkScoped(listen)
+  yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+  return queue
+})
