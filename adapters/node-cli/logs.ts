@@ -3,7 +3,7 @@ import { Console, Effect, FileSystem, Option, Path } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Instance } from "../../src/host/Instance.ts"
 import { logFile, logLevels, oldLogFile } from "../../src/LogFile.ts"
-import { dirFlag, layerProject, ViewFailed } from "./project.ts"
+import { dirFlag, failed, layerProject } from "./project.ts"
 
 const linesShown = 200
 
@@ -38,7 +38,7 @@ export const logs = Command.make(
     const old = yield* fs.readFileString(path.join(root, oldLogFile)).pipe(Effect.orElseSucceed(() => "")) // not rotated yet
     const text = yield* Effect.option(fs.readFileString(file)) // not written yet
     if (Option.isNone(text) && !follow) {
-      return yield* new ViewFailed({ reason: `There is no log in ${root}: the orchestrator has written nothing yet.` })
+      return yield* failed(`There is no log in ${root}: the orchestrator has written nothing yet.`)
     }
     const now = Option.getOrElse(text, () => "")
     const whole = now.slice(0, now.lastIndexOf("\n") + 1)

@@ -11,6 +11,7 @@ import { type BadPlan, type Plan, type PlanNode, readPlan, type StartedPlan } fr
 import { outcome, type Task } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import * as LogFile from "../../src/LogFile.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
@@ -19,6 +20,7 @@ import { Plans } from "../../src/tasks/Plans.ts"
 import { TaskManager } from "../../src/tasks/TaskManager.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import * as NodePorts from "../node-process/NodePorts.ts"
+import * as Otel from "../node-process/Otel.ts"
 import { layerOf } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeAsks, type Policy } from "./asks.ts"
 import { unavailable, usage } from "./exit.ts"
@@ -70,6 +72,8 @@ export const runPlan = Effect.fn("runPlan")(function*(order: PlanOrder) {
   })
   const core = Orchestrator.layer(config).pipe(
     Layer.provideMerge(Layer.mergeAll(layerOf(host.client), notifier)),
+    Layer.provideMerge(Otel.layer(process.env)),
+    Layer.provideMerge(LogFile.layer(config.logLevel)),
     Layer.provideMerge(NodePorts.layer(host.root))
   )
   return yield* Effect.provide(drive(order), core)

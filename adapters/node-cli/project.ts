@@ -1,6 +1,6 @@
 /** The project that a command looks at: where it is, what is recorded there, and what may be spent. It takes no part in it. */
-import { Duration, Effect, FileSystem, Layer, Option, Path, Schema } from "effect"
-import { CliError, Flag } from "effect/cli"
+import { Duration, Effect, FileSystem, Layer, Option, Path } from "effect"
+import { Flag } from "effect/cli"
 import type { Amounts } from "../../src/domain/Budget.ts"
 import type { Mission } from "../../src/domain/Mission.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
@@ -10,16 +10,10 @@ import { Lease } from "../../src/tasks/Lease.ts"
 import { makeReader, type Records } from "../../src/tasks/Records.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import { loadConfig } from "../opencode-plugin/config.ts"
+import { CommandFailed, exitCodes, usage } from "./exit.ts"
 
-/** Ends the command with exit code 1; `reason` is one sentence for the person who ran it. */
-export class ViewFailed extends Schema.TaggedError<ViewFailed>()("ViewFailed", { reason: Schema.String }) {
-  override get message() {
-    return this.reason
-  }
-  override get [CliError.userMessage]() {
-    return this.reason
-  }
-}
+/** Ends the command; `reason` is one sentence for the person who ran it. */
+export const failed = (reason: string) => new CommandFailed({ exit: exitCodes.failed, reason })
 
 export const dirFlag = Flag.String("dir").pipe(
   Flag.withMetavar("path"),
@@ -33,7 +27,7 @@ const findRoot = Effect.fnUntraced(function*(text: string) {
   const path = yield* Path.Path
   const given = path.resolve(text)
   const start = yield* fs.realPath(given).pipe(
-    Effect.mapError(() => new ViewFailed({ reason: `--dir must be a folder, and there is none at ${given}.` }))
+    Effect.mapError(() => usage(`--dir must be a folder, and there is none at ${given}.`))
   )
   for (let folder = start;; folder = path.dirname(folder)) {
     if (yield* Effect.orElseSucceed(fs.exists(path.join(folder, ".opencode", "orchestrator")), () => false)) {
@@ -99,9 +93,9 @@ export const findGroup = Effect.fnUntraced(function*(project: Project, id: Optio
   const all = yield* project.groups
   const found = Option.isNone(id) ? all.at(-1) : all.find(({ root }) => root === id.value)
   if (found !== undefined) return found
-  return yield* new ViewFailed({
-    reason: Option.isNone(id)
+  return yield* failed(
+    Option.isNone(id)
       ? `Nothing is recorded in ${project.root}: no mission has run there.`
       : `There is no mission "${id.value}" in ${project.root}; "opencode-orchestrator missions" shows them.`
-  })
+  )
 })

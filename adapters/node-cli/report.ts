@@ -7,7 +7,8 @@ import { toHtml } from "../../src/domain/ReportPage.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { messageText, type SessionId } from "../../src/domain/Session.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { dirFlag, findGroup, layerProject, openProject, ViewFailed } from "./project.ts"
+import { usage } from "./exit.ts"
+import { dirFlag, failed, findGroup, layerProject, openProject } from "./project.ts"
 
 const formats = ["html", "markdown", "json"] as const
 const endings = { html: "html", markdown: "md", json: "json" } as const
@@ -49,7 +50,7 @@ export const report = Command.make(
       ? path.resolve(out.value)
       : path.join(project.root, ".opencode", "orchestrator", "reports", name)
     yield* write(file, `${text}\n`).pipe(
-      Effect.mapError(({ message }) => new ViewFailed({ reason: `The report cannot be written. ${message}` }))
+      Effect.mapError(({ message }) => failed(`The report cannot be written. ${message}`))
     )
     yield* Console.log(file)
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
@@ -76,11 +77,11 @@ const write = Effect.fnUntraced(function*(file: string, text: string) {
 /** What the Commander said last, as the host has it. */
 const lastAnswer = Effect.fnUntraced(function*(url: string, directory: string, root: SessionId) {
   if (!/^https?:\/\/\S+$/.test(url)) {
-    return yield* new ViewFailed({ reason: `--url must be the address of an OpenCode server, and "${url}" is none.` })
+    return yield* usage(`--url must be the address of an OpenCode server, and "${url}" is none.`)
   }
   const sessions = makeSessionClient(createOpencodeClient({ baseUrl: url, directory }), Stream.empty)
   const messages = yield* sessions.messages(root, messagesRead).pipe(
-    Effect.mapError(({ message }) => new ViewFailed({ reason: `OpenCode at ${url} does not tell: ${message}` }))
+    Effect.mapError(({ message }) => failed(`OpenCode at ${url} does not tell: ${message}`))
   )
   const spoken = messages.findLast((message) => message.role === "assistant" && messageText(message) !== "")
   return spoken === undefined ? undefined : messageText(spoken)

@@ -3,16 +3,7 @@ import { Clock, Console, Effect, FileSystem, Option, Schedule } from "effect"
 import { Argument, Command, Flag, TerminalCapabilities } from "effect/cli"
 import { endStates, endWords, formatDuration, isSettled, type Task, TaskState } from "../../src/domain/Task.ts"
 import { request } from "../../src/tasks/Requests.ts"
-import {
-  dirFlag,
-  findGroup,
-  type Group,
-  groupsOf,
-  layerProject,
-  openProject,
-  type Project,
-  ViewFailed
-} from "./project.ts"
+import { dirFlag, failed, findGroup, type Group, groupsOf, layerProject, openProject, type Project } from "./project.ts"
 import { type Line, missionEntry, missionHead, paint, taskLines } from "./taskLines.ts"
 
 const print = Effect.fnUntraced(function*(lines: ReadonlyArray<Line>) {
@@ -114,20 +105,19 @@ export const cancel = Command.make(
     const project = yield* openProject
     const before = yield* find(yield* project.groups, id)
     if (before === undefined) {
-      return yield* new ViewFailed({
-        reason:
-          `There is no task and no mission "${id}" in ${project.root}; "opencode-orchestrator tasks" shows the ids.`
-      })
+      return yield* failed(
+        `There is no task and no mission "${id}" in ${project.root}; "opencode-orchestrator tasks" shows the ids.`
+      )
     }
     if (before.end !== undefined) return yield* Console.log(`Nothing to cancel: ${id} ${before.end}.`)
     if (before.group.isUnattended) {
-      return yield* new ViewFailed({
-        reason: `No OpenCode works on ${id} now, so nobody can cancel it. `
+      return yield* failed(
+        `No OpenCode works on ${id} now, so nobody can cancel it. `
           + "It goes on when OpenCode is next started in the project; cancel it then."
-      })
+      )
     }
     const file = yield* request(id).pipe(
-      Effect.mapError(({ message }) => new ViewFailed({ reason: `${id} cannot be cancelled. ${message}` }))
+      Effect.mapError(({ message }) => failed(`${id} cannot be cancelled. ${message}`))
     )
     const end = yield* project.groups.pipe(
       Effect.flatMap((groups) => find(groups, id)),
@@ -137,10 +127,10 @@ export const cancel = Command.make(
     )
     if (Option.isSome(end) && end.value !== undefined) return yield* Console.log(`${id} ${end.value}.`)
     yield* Effect.ignore(fs.remove(file)) // it may have been taken this moment
-    return yield* new ViewFailed({
-      reason: `${id} has not ended within ${cancelWait}. Its OpenCode may be stopped or of another release; `
+    return yield* failed(
+      `${id} has not ended within ${cancelWait}. Its OpenCode may be stopped or of another release; `
         + "abort the session in OpenCode itself."
-    })
+    )
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
   Command.withDescription("Cancels a task, or stops a mission with all its tasks, in the OpenCode that works on it")

@@ -148,7 +148,7 @@ describe("tasks and missions", () => {
       assert.include(unknown.output, "There is no mission \"ses_none\"")
       assert.notInclude(unknown.output, "    at ")
       assert.strictEqual(unknown.code, 1)
-      assert.strictEqual((yield* run(directory, "tasks", "--dir", "/nowhere/at/all")).code, 1)
+      assert.strictEqual((yield* run(directory, "tasks", "--dir", "/nowhere/at/all")).code, 2)
     }).pipe(Effect.scoped)
   )
 
@@ -315,7 +315,7 @@ describe("report", () => {
       )
       const refused = yield* run(directory, "report", "--url", "nonsense")
       assert.include(refused.output, "--url must be the address of an OpenCode server")
-      assert.strictEqual(refused.code, 1)
+      assert.strictEqual(refused.code, 2)
     }).pipe(Effect.scoped)
   )
 
