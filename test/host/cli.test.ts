@@ -1,7 +1,21 @@
 /** The command line as it is shipped, from outside: what it prints, and how it ends. */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Queue, Ref, Schema, Scope, Stream } from "effect"
+import {
+  Context,
+  Deferred,
+  Effect,
+  Fiber,
+  FileSystem,
+  Layer,
+  Path,
+  Queue,
+  Ref,
+  Schedule,
+  Schema,
+  Scope,
+  Stream
+} from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { RunLine, TaskReport } from "../../adapters/node-cli/runLines.ts"
@@ -78,7 +92,7 @@ class Rig extends Context.Service<Rig, {
   readonly project: (files?: Record<string, string>, config?: object) => Effect.Effect<string>
   readonly spawn: (
     args: ReadonlyArray<string>,
-    options?: { readonly env?: Record<string, string>; readonly cwd?: string }
+    options?: { readonly env?: Record<string, string>; readonly cwd?: string; readonly input?: string }
   ) => Effect.Effect<{
     readonly pid: number
     /** The first line that fits. */
@@ -142,11 +156,11 @@ class Rig extends Context.Service<Rig, {
             ...files
           }).pipe(Effect.provide(services), Effect.provideService(Scope.Scope, scope), Effect.orDie),
         spawn: Effect.fnUntraced(
-          function*(args, { cwd, env: more = {} } = {}) {
+          function*(args, { cwd, env: more = {}, input } = {}) {
             const handle = yield* spawner.spawn(ChildProcess.make(process.execPath, [cli, ...args], {
               env: { ...env, ...more },
               ...(cwd === undefined ? {} : { cwd }),
-              stdin: "ignore"
+              stdin: input === undefined ? "ignore" : Stream.encodeText(Stream.make(input))
             }))
             const lines = yield* Ref.make<ReadonlyArray<string>>([])
             const news = yield* Queue.sliding<void>(1)
@@ -197,9 +211,12 @@ const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>, options?: P
 const password = { OPENCODE_SERVER_PASSWORD: "secret" }
 
 /** In the server that runs already. */
-const runThere = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
+const runThere = Effect.fnUntraced(function*(args: ReadonlyArray<string>, input?: string) {
   const { servers } = yield* Rig
-  return yield* run(["run", "--url", servers.live, ...args], { env: password })
+  return yield* run(["run", "--url", servers.live, ...args], {
+    env: password,
+    ...(input === undefined ? {} : { input })
+  })
 })
 
 const endOf = Effect.fnUntraced(function*(stdout: string) {
@@ -254,11 +271,11 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
       const { project, spawn } = yield* Rig
       const directory = yield* project()
       const model = yield* ScriptedModel
-      const process_ = yield* spawn(["run", "HANG about", "--json"], { cwd: directory })
-      yield* process_.until((line) => line.includes(`"state":"running"`))
+      const running = yield* spawn(["run", "HANG about", "--json"], { cwd: directory })
+      yield* running.until((line) => line.includes(`"state":"running"`))
       while ((yield* model.next).users[0] !== "hang about") { /* of another test */ }
-      process.kill(process_.pid, "SIGINT")
-      const { code, stderr, stdout } = yield* process_.ended
+      process.kill(running.pid, "SIGINT")
+      const { code, stderr, stdout } = yield* running.ended
       assert.strictEqual(code, 130, stdout + stderr)
       const end = (yield* decodeLines(stdout)).at(-1)
       if (end?.type !== "end") return assert.fail(stdout)
@@ -267,6 +284,49 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
       assert.match(end.resume ?? "", /^opencode-orchestrator run --resume ses_\w+$/)
       const calls = (yield* model.calls).filter(({ request }) => request.users[0] === "hang about")
       assert.deepStrictEqual(calls.map(({ outcome }) => outcome), ["hung up"])
+    }))
+
+  it.effect("Ctrl-C in a server that runs already stops its own mission there, and leaves the server", () =>
+    Effect.gen(function*() {
+      const { project, servers, spawn } = yield* Rig
+      const directory = yield* project()
+      const model = yield* ScriptedModel
+      const args = ["run", "HANG there", "--url", servers.live, "--dir", directory, "--json"]
+      const running = yield* spawn(args, { env: password })
+      yield* running.until((line) => line.includes(`"state":"running"`))
+      while ((yield* model.next).users[0] !== "hang about") { /* of another test */ }
+      process.kill(running.pid, "SIGINT")
+      const { code, stderr, stdout } = yield* running.ended
+      assert.strictEqual(code, 130, stdout + stderr)
+      assert.deepStrictEqual((yield* endOf(stdout)).tasks.map(({ state }) => state), ["cancelled"])
+      const isQuiet = model.calls.pipe(
+        Effect.map((calls) => calls.every(({ outcome }) => outcome !== "open")),
+        Effect.repeat({ until: (quiet) => quiet, schedule: Schedule.spaced("100 millis") })
+      )
+      yield* isQuiet
+      assert.strictEqual((yield* runThere(["goal", "--dir", directory])).code, 0)
+    }))
+
+  it.effect("Ctrl-C twice ends at once, and takes the OpenCode that was started with it", () =>
+    Effect.gen(function*() {
+      const { project, spawn } = yield* Rig
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* project()
+      const running = yield* spawn(["run", "HANG twice", "--json"], { cwd: directory })
+      yield* running.until((line) => line.includes(`"state":"running"`))
+      const [child = ""] = (yield* fs.readFileString(`/proc/${running.pid}/task/${running.pid}/children`)).split(" ")
+      process.kill(running.pid, "SIGINT")
+      yield* running.until((line) => line.includes("stopping the mission"))
+      process.kill(running.pid, "SIGINT")
+      const { code, stdout } = yield* running.ended
+      assert.strictEqual(code, 130, stdout)
+      assert.isFalse((yield* decodeLines(stdout)).some(({ type }) => type === "end"))
+      const isGone = fs.readFileString(`/proc/${child}/stat`).pipe(
+        Effect.map((stat) => stat.includes(") Z ")),
+        Effect.orElseSucceed(() => true),
+        Effect.repeat({ until: (gone) => gone, schedule: Schedule.spaced("50 millis") })
+      )
+      yield* isGone
     }))
 
   it.effect("attached to a server, the mission's limits hold; --resume with more goes on with it", () =>
@@ -300,9 +360,10 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
     Effect.gen(function*() {
       const { project } = yield* Rig
       const fs = yield* FileSystem.FileSystem
-      for (const [flag, exists] of [["--deny", false], ["--ask", false], ["--yes", true]] as const) {
+      const cases = [["--deny", false], ["--ask", false], ["--ask", true, "y\n"], ["--yes", true]] as const
+      for (const [flag, exists, input] of cases) {
         const directory = yield* project({}, { permission: { bash: "ask" } })
-        const { code, stderr, stdout } = yield* runThere(["ASK first", "--dir", directory, flag, "--json"])
+        const { code, stderr, stdout } = yield* runThere(["ASK first", "--dir", directory, flag, "--json"], input)
         assert.strictEqual(code, 0, stdout + stderr)
         const asked = (yield* decodeLines(stdout)).filter((line) => line.type === "ask")
         assert.deepStrictEqual(asked.map(({ answer, kind }) => [kind, answer]), [[
