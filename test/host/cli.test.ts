@@ -32,6 +32,8 @@ const delegate = (prompt: string) => ({
   args: { agent: "Builder", description: prompt, prompt, background: true }
 })
 
+let killed = false
+
 /** The first word of the goal says what the Commander does. */
 const script: Script = (request) =>
   Effect.gen(function*() {
@@ -68,7 +70,9 @@ const script: Script = (request) =>
       case "STAGNATE":
         return { text: "I think about it." }
       case "DIE":
-        if (newest.startsWith("OpenCode was stopped")) return { text: "I am back.\n\nMISSION COMPLETE" }
+        // Killed at its first call; it may be told of that, or given its goal again.
+        if (killed) return { text: "I am back.\n\nMISSION COMPLETE" }
+        killed = true
         return yield* Effect.never
       case "ASK":
         return request.turns === 0
@@ -389,7 +393,7 @@ layer(Rig.layer, { excludeTestServices: true, timeout: "60 seconds" })("the comm
       const hosts = (yield* decodeLines(stdout)).flatMap((line) => (line.type === "host" ? [line.state] : []))
       assert.deepStrictEqual(hosts, ["started", "lost", "back"])
       assert.include((yield* endOf(stdout)).answer, "I am back.")
-    }))
+    }), 120_000)
 
   it.effect("another agent is done with its turn", () =>
     Effect.gen(function*() {
