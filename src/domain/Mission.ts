@@ -81,6 +81,8 @@ export type MissionEvent =
   /** Todos, files, tasks or tool results have changed. */
   | { readonly type: "progressed" }
   | { readonly type: "continued" }
+  /** The instruction to go on did not reach the Commander. */
+  | { readonly type: "unsent" }
   /** A turn of the Commander has failed, and it will be told to go on. */
   | { readonly type: "tried"; readonly tries: Tries }
   /** The Commander has given an answer. */
@@ -169,6 +171,8 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return mission.continuations === 0 ? mission : { ...mission, continuations: 0 }
     case "continued":
       return { ...counted, continuations: mission.continuations + 1 }
+    case "unsent":
+      return { ...counted, continuations: Math.max(0, mission.continuations - 1) }
     case "tried":
       return { ...counted, tries: event.tries }
     case "answered": {

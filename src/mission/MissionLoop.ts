@@ -306,9 +306,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             yield* instruct(
               root,
               continueInstruction(mission, Mission.saysComplete(answer), open, yield* smart.instruction(root))
-            )
+            ).pipe(unlessSent(root))
         }
       })
+
+      /** An instruction that a host did not take is none of those that a Commander may be given. */
+      const unlessSent = (root: SessionId) => <A, E, R>(sending: Effect.Effect<A, E, R>) =>
+        Effect.tapError(sending, () => missions.apply(root, { type: "unsent" }))
 
       /** Says something to the Commander that starts a turn. */
       const instruct = Effect.fnUntraced(function*(root: SessionId, text: string, model?: ModelRef) {
@@ -363,7 +367,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         if (mission === undefined) return
         if (mission.continuations >= config.continuations) return yield* halt(root, { todos: [], failures: [] })
         yield* missions.apply(root, { type: "continued" })
-        yield* revive(mission, newest)
+        yield* revive(mission, newest).pipe(unlessSent(root))
       }, (looking, root) =>
         looking.pipe(
           Effect.catchTag("SessionNotFound", () => forget(root)),

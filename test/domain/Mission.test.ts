@@ -208,6 +208,7 @@ describe("whatever happens to a mission", () => {
     "spoke",
     "progressed",
     "continued",
+    "unsent",
     "adopted",
     "answered",
     "used",
