@@ -3,7 +3,7 @@
  * a scripted model as its provider, stopped with the scope.
  */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, FileSystem, Path, Queue, Ref, Schema, Stream } from "effect"
+import { Effect, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { ScriptedModel } from "./ScriptedModel.ts"
@@ -70,7 +70,15 @@ export const makeProject = Effect.fn("RealHost.makeProject")(function*(files: Re
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const directory = yield* fs.realPath(yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-project-" }))
+  const made = yield* Effect.acquireRelease(
+    fs.makeTempDirectory({ prefix: "orchestrator-project-" }),
+    // A server that is still up may write there while it is removed.
+    (folder) =>
+      Effect.ignore(
+        Effect.retry(fs.remove(folder, { recursive: true }), { times: 10, schedule: Schedule.spaced("200 millis") })
+      )
+  )
+  const directory = yield* fs.realPath(made)
   for (const [name, content] of Object.entries({ "README.md": "# A project\n", ...files })) {
     yield* fs.makeDirectory(path.dirname(path.join(directory, name)), { recursive: true })
     yield* fs.writeFileString(path.join(directory, name), content)
