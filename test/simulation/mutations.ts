@@ -54,7 +54,8 @@ export const mutations: ReadonlyArray<Mutation> = [
     promise: "A torn line costs nothing but itself",
     file: "tasks/TaskJournal.ts",
     find: `damaged.push(raw)\n      continue`,
-    replace: `return { tasks: [], missions: [], contexts: [], plans: [], commands: [], damaged: [raw], unknownVersion: false }`,
+    replace:
+      `return { tasks: [], missions: [], contexts: [], plans: [], commands: [], damaged: [raw], unknownVersion: false }`,
     expects: /is lost/
   },
   {
