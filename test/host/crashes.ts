@@ -173,9 +173,14 @@ const Idle = Schema.Struct({
   properties: Schema.Struct({ sessionID: Schema.String })
 })
 
-/** A server on a project; the first request for a folder loads its plugins. */
+/**
+ * A server on a project; the first request for a folder loads its plugins. It may have the port of the one before, and a
+ * connection to that one may still be in the pool.
+ */
 const startOn = (directory: string, home: string) =>
-  startHost({ plugin, directory, home }).pipe(Effect.tap((host) => ask(() => host.client.tool.ids())))
+  startHost({ plugin, directory, home }).pipe(
+    Effect.tap((host) => Effect.retry(ask(() => host.client.tool.ids()), { times: 3 }))
+  )
 
 /**
  * Gives the Commander the goal, and waits until the orchestrator has recorded it: the host says yes to a prompt before it
