@@ -143,5 +143,5 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
       )
     }
   })
-  return { look: Effect.ignore(look) }
+  return { look: Effect.ignore(look) } // a host that does not answer is asked again with the next look
 }, (making) => making satisfies Effect.Effect<unknown, never, Scope.Scope | SessionClient | Terminal.Terminal>)

@@ -329,6 +329,7 @@ const modelFindings = Effect.fnUntraced(function*(check: boolean) {
       Effect.delay("300 millis"),
       Effect.repeat({ until: ({ state }) => state === "finished" || state === "failed" }),
       Effect.timeoutOption("60 seconds"),
+      // The server that holds it is stopped right after.
       Effect.ensuring(Effect.ignore(Effect.andThen(sessions.abort(session), sessions.delete(session))))
     )
     return Option.getOrUndefined(turn)

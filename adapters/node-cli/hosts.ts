@@ -148,7 +148,8 @@ export const start = Effect.fn("start")(function*(options: {
     port = Number(new URL(host.url).port)
     if (count === 0) yield* Deferred.succeed(first, host.url)
     else {
-      // The plugin is loaded with the first request for the project, and goes on with what was left.
+      // The plugin is loaded with the first request for the project, and goes on with what was left. A request that fails is
+      // followed by those of the run.
       yield* Effect.ignore(Effect.tryPromise(() => client(host.url).tool.ids()))
       yield* Queue.offer(backs, undefined)
       yield* news("back", `OpenCode was started again at ${host.url}`)

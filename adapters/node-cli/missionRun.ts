@@ -164,7 +164,7 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
         yield* Effect.ignore(look) // a host that does not answer is found out by whoever watches over it
       }
       if (order.resumesByHand && (yield* Queue.clear(host.backs)).length > 0) {
-        yield* Effect.forkScoped(Effect.ignore(command("resume", "")))
+        yield* Effect.forkScoped(Effect.ignore(command("resume", ""))) // what has not gone on shows in the journal
       }
       if (yield* Deferred.isDone(done)) return yield* Deferred.await(done)
       const first = yield* Effect.timeoutOption(Queue.take(events), "1 second")
@@ -190,7 +190,7 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
       message: "stopping the mission and its agents; press Ctrl-C again to end at once"
     })
     // Carried out before its answer, which is a turn of the model that nobody waits for.
-    yield* Effect.forkChild(Effect.ignore(command("stop", "")))
+    yield* Effect.forkChild(Effect.ignore(command("stop", ""))) // whether it was heard shows in the journal
     const isStopped = journals.read.pipe(
       Effect.map(({ mission, tasks }) =>
         mission !== undefined && mission.state !== "active" && tasks.every(({ endedAt }) => endedAt !== undefined)
@@ -199,9 +199,15 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
       Effect.repeat({ until: (stopped) => stopped })
     )
     const isRecorded = (yield* journals.read).mission !== undefined
-    yield* Effect.timeoutOption(isStopped, isLed && isRecorded ? stopLimit : "1 second")
-    yield* Effect.ignore(Effect.timeout(sessions.abort(root), "5 seconds"))
-    yield* tell({ state: "interrupted", why: "You interrupted it: its agents were stopped." })
+    const isKnown = isLed && isRecorded
+    const stopped = yield* Effect.timeoutOption(isStopped, isKnown ? stopLimit : "1 second")
+    yield* Effect.ignore(Effect.timeout(sessions.abort(root), "5 seconds")) // a host that is gone runs no turn
+    yield* tell({
+      state: "interrupted",
+      why: isKnown && Option.isNone(stopped)
+        ? "You interrupted it. OpenCode did not stop its agents in time: some may still be at work."
+        : "You interrupted it: its agents were stopped."
+    })
   })
 
   const summary = Effect.fnUntraced(function*({ state, why }: Verdict) {

@@ -137,6 +137,7 @@ export class Budgets extends Context.Service<Budgets, {
         yield* life.cancelAll((task) => task.mission === root && !isAtWork(task), usedUp)
         const working = (yield* store.all).filter((task) => task.mission === root && isAtWork(task))
         yield* Effect.forEach(working, (task) => finish(task), { concurrency: 8, discard: true })
+        // One that is not at hand any more has settled, and was archived.
         yield* Effect.forEach(working, ({ id }) => Effect.ignore(store.settled(id)), { concurrency: "unbounded" }).pipe(
           Effect.timeoutOption(grace)
         )
@@ -153,7 +154,10 @@ export class Budgets extends Context.Service<Budgets, {
           Effect.catchCause((cause) => Effect.logWarning(`the mission in ${root} could not be ended yet`, cause))
         ))
 
-      /** Read at its next step. One that has just ended its turn is not woken: it has finished. */
+      /**
+       * Read at its next step. One that has just ended its turn is not woken: it has finished. One that cannot be told is
+       * cut off after the grace like any other.
+       */
       const finish = (task: Task) =>
         task.session === undefined || task.waiting
           ? Effect.void // one that waits is told of the ends of its tasks, and goes on from there

@@ -230,12 +230,14 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
         const target = yield* fs.realPath(file)
         // A new file, so that no link of that name is written through.
         const made = `${target}.${yield* Clock.currentTimeMillis}.new`
-        yield* fs.writeFileString(made, after, { flag: "wx" })
+        // Half a file is removed, as far as the disk lets it be; one that was there before is not ours.
+        const discard = Effect.ignore(fs.remove(made))
+        yield* fs.writeFileString(made, after, { flag: "wx" }).pipe(
+          Effect.tapError(({ reason }) => reason._tag === "AlreadyExists" ? Effect.void : discard)
+        )
         // Whoever has written it meanwhile is not overwritten.
         const isSame = (yield* readText) === before
-        yield* (isSame ? fs.rename(made, target) : fs.remove(made)).pipe(
-          Effect.tapError(() => Effect.ignore(fs.remove(made)))
-        ) // there is no more to be done about it
+        yield* (isSame ? fs.rename(made, target) : fs.remove(made)).pipe(Effect.tapError(() => discard))
         if (!isSame) return yield* new UnusableList({ why: "it was being written" })
         yield* own(root, after)
       }, (step) =>

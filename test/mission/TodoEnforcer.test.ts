@@ -324,16 +324,21 @@ describe("what becomes of a step that a plan has run", () => {
       assert.deepStrictEqual(yield* open(root), ["bad", "work else"])
     }).pipe(withActors(runsPlan())))
 
-  it.effect("is not put down where the list cannot be written", () =>
+  it.effect.each(
+    [
+      ["read-only", (disk: MemoryDisk["Service"], is: boolean) => disk.readOnly(is)],
+      ["full", (disk: MemoryDisk["Service"], is: boolean) => is ? disk.full(true, 20) : disk.full(false)]
+    ] as const
+  )("is not put down where the disk is %s, and no half file stays", ([, spoil]) =>
     Effect.gen(function*() {
       const disk = yield* MemoryDisk
       yield* put(written)
       yield* say("goal")
       yield* until(Effect.map(tasks, (all) => all.length === 3))
-      yield* disk.readOnly(true)
+      yield* spoil(disk, true)
       yield* pass("1 minute")
       assert.isTrue((yield* tasks).every(isSettledTask))
-      yield* disk.readOnly(false)
+      yield* spoil(disk, false)
       assert.strictEqual(yield* fileText(file), written)
       assert.lengthOf((yield* disk.list("/project/.opencode")).filter((path) => path.endsWith(".new")), 0)
     }).pipe(withActors(runsPlan())))
