@@ -1,7 +1,7 @@
 /** The demo's project, and the scripted model that plays the agents in it: each answer follows from the conversation. */
 import { Effect } from "effect"
+import { endWords } from "../../src/domain/Task.ts"
 import type { ModelReply, ModelRequest, Script } from "../test/Script.ts"
-import { type Headline, readHeadlines } from "./headlines.ts"
 
 /** One function that the project lacks, and how a Builder makes it. */
 interface Piece {
@@ -177,7 +177,9 @@ const commander = ({ calledTools, toolResults, users }: ModelRequest): ModelRepl
   const failures = ended.filter((task) => task.agent === "Builder" && !isDone(task))
   const facts = [
     ...pieces.map(({ file, task }) => `- ${task}: done (${file})`),
-    ...failures.map((task) => `- "${task.description}" failed at first and was delegated again. ${firstLine(task)}`),
+    ...failures.map((task) =>
+      `- ${task.id}, "${task.description}", failed and was delegated again. ${firstLine(task)}`
+    ),
     `- Inspector: ${firstLine(inspection)}`
   ].join("\n")
   const record = ended.find((task) => task.agent === "Recorder")
@@ -259,3 +261,31 @@ const players: ReadonlyArray<readonly [string, (request: ModelRequest) => ModelR
   ["You are the Inspector.", inspector],
   ["You are the Recorder.", recorder]
 ]
+
+// ---- the orchestrator's words about ended tasks, read back from its notices --------------------------------------
+
+interface Headline {
+  readonly id: string
+  readonly state: string
+  readonly duration: string
+  readonly agent: string
+  readonly description: string
+  /** What follows the headline: the task's result, or why there is none. */
+  readonly body: string
+}
+
+/** As `headline` in src/domain/Task.ts writes them. */
+const pattern = new RegExp(
+  `^(?:## )?(task_[a-z0-9]+) (${Object.values(endWords).join("|")}) after ([^·\\n]+) · ([^·\\n]+) · (.*)$`,
+  "gm"
+)
+
+/** Every ended task that the text tells of, in its order. */
+const readHeadlines = (text: string): ReadonlyArray<Headline> => {
+  const matches = [...text.matchAll(pattern)]
+  return matches.map((match, at) => {
+    const [line, id = "", state = "", duration = "", agent = "", description = ""] = match
+    const body = text.slice(match.index + line.length, matches[at + 1]?.index).trim()
+    return { id, state: state.replace("was ", ""), duration, agent, description, body }
+  })
+}

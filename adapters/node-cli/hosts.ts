@@ -11,7 +11,6 @@ import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
 import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
-import { EventsLost } from "./missionView.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
 
 export interface Host {
@@ -323,6 +322,12 @@ export const requireModel = Effect.fnUntraced(function*(model: ModelRef) {
 })
 
 // ---- its events -----------------------------------------------------------------------------------------------------
+
+class EventsLost extends Schema.TaggedError<EventsLost>()("EventsLost", { cause: Schema.Defect() }) {
+  override get message() {
+    return "OpenCode's event stream broke."
+  }
+}
 
 /** Everything that the host tells, from now on, through breaks of the connection; beyond the buffer the oldest are lost. */
 export const rawEvents = Effect.fn("rawEvents")(function*(client: OpencodeClient) {

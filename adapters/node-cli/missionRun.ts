@@ -1,5 +1,5 @@
 /** Runs one mission from a goal to its end: the Commander leads it, the plugin keeps it going, this tells of it and waits. */
-import { Clock, Deferred, Effect, Option, Queue, Schema } from "effect"
+import { Clock, Deferred, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import { commander } from "../../src/agents/team.ts"
 import type { Limits } from "../../src/domain/Budget.ts"
 import { missionLimits, saysComplete, spentBy } from "../../src/domain/Mission.ts"
@@ -14,6 +14,7 @@ import {
 import { presets } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
+import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { makeAsks, type Policy } from "./asks.ts"
 import { type ExitCode, exitCodes, usage } from "./exit.ts"
 import { type Host, rawEvents, requireModel } from "./hosts.ts"
@@ -263,7 +264,11 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
     Effect.flatMap(tell),
     Effect.onInterrupt(() => stop)
   )
-})
+}, (running, { host }) =>
+  Effect.provide(running, [
+    Layer.succeed(SessionClient, makeSessionClient(host.client, Stream.empty)),
+    Ids.layer
+  ]))
 
 const ends: ReadonlyMap<string, EndLine["state"]> = new Map([
   [presets.missionComplete(0, "").title, "complete"],

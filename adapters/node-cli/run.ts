@@ -1,10 +1,9 @@
 /** `opencode-orchestrator run`: a mission, or a plan, from a terminal, a script or CI. */
-import { Effect, FileSystem, Layer, Logger, Option, Stream } from "effect"
+import { Effect, FileSystem, Logger, Option, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { commander } from "../../src/agents/team.ts"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
-import { Ids } from "../../src/Ids.ts"
 import { loadConfig } from "../opencode-plugin/config.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import type { Policy } from "./asks.ts"
@@ -22,7 +21,7 @@ import {
   withAgents,
   withPlugin
 } from "./hosts.ts"
-import { runMission } from "./missionRun.ts"
+import { type MissionOrder, runMission } from "./missionRun.ts"
 import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { checkPlan, runPlan } from "./planRun.ts"
@@ -166,8 +165,32 @@ const mission = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
   const directory = yield* readDirectory(given.dir)
   const { version } = yield* packageRoot
   yield* reporter.tell({ type: "run", kind: "mission", version, directory, permissions: policy })
-  const host = yield* openHost({
+  yield* runInHost({
     url: given.url,
+    directory,
+    reporter,
+    policy,
+    goal,
+    resume: Option.getOrUndefined(Option.map(resume, (id) => SessionId.make(id))),
+    agent,
+    model,
+    limits,
+    limitsTyped: typed,
+    resumeCommand: (root) =>
+      ["opencode-orchestrator run --resume", root, ...(given.dir === "." ? [] : ["--dir", quote(directory)])].join(" ")
+  })
+})
+
+/** Runs a mission in the server of `url`, or in one that is started for it, under the user's config. Fails unless it is complete. */
+export const runInHost = Effect.fnUntraced(function*(
+  order: Omit<MissionOrder, "host" | "resumesByHand"> & {
+    readonly url: Option.Option<string>
+    readonly directory: string
+  }
+) {
+  const { directory, reporter, url, ...mission } = order
+  const host = yield* openHost({
+    url,
     directory,
     reporter,
     additions: Effect.gen(function*() {
@@ -184,24 +207,7 @@ const mission = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
     )
   }
   const config = yield* checkProject(host, reporter)
-  const ports = Layer.mergeAll(
-    Layer.succeed(SessionClient, makeSessionClient(host.client, Stream.empty)),
-    Ids.layer
-  )
-  const end = yield* runMission({
-    host,
-    reporter,
-    policy,
-    goal,
-    resume: Option.getOrUndefined(Option.map(resume, (id) => SessionId.make(id))),
-    agent,
-    model,
-    limits,
-    limitsTyped: typed,
-    resumesByHand: config.recovery !== "auto",
-    resumeCommand: (root) =>
-      ["opencode-orchestrator run --resume", root, ...(given.dir === "." ? [] : ["--dir", quote(directory)])].join(" ")
-  }).pipe(Effect.provide(ports))
+  const end = yield* runMission({ ...mission, host, reporter, resumesByHand: config.recovery !== "auto" })
   if (end.exit !== exitCodes.complete) return yield* new Ended({ exit: end.exit })
 })
 

@@ -71,7 +71,7 @@ export const makeTales = (reporter: Reporter, directory: string, root: SessionId
       }
       case "message.part.updated": {
         const { part } = seen.properties
-        if (part.type !== "tool" || !isOfMission(part.sessionID)) return
+        if (!isOfMission(part.sessionID)) return
         const { error, input, status } = part.state
         const key = `${part.callID} ${status === "error" ? "error" : "call"}`
         if (status === "pending" || calls.has(key)) return
