@@ -454,7 +454,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
         if ((yield* missions.get(mission.root)) !== undefined) return // the user has spoken since
-        yield* budgets.hold(mission.root)
+        if (mission.state === "active") yield* budgets.hold(mission.root) // until it is woken; nobody wakes one that has ended
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.planned !== undefined) orphans.add(mission.root)

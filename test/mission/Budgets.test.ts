@@ -235,6 +235,21 @@ describe("a mission", () => {
       work: busy(500)
     })))
 
+  it.effect("that was stopped before a restart is kept within its budget when the user goes on with it", () =>
+    Effect.gen(function*() {
+      const config = { budget: { tokens: 10_000 } }
+      const first = yield* start({ config })
+      const root = yield* first.do(say("goal"))
+      yield* pass("12 seconds")
+      yield* first.do(Effect.flatMap(MissionLoop, (loop) => doing(loop.stop(root))))
+      yield* first.end
+      const next = yield* start({ config })
+      yield* until(next.do(Effect.map(Effect.flatMap(Missions, ({ all }) => all), (all) => all.length === 1)))
+      yield* next.do(say("go on", { session: root }))
+      yield* until(next.do(hasEnded), "10 minutes")
+      assert.strictEqual((yield* next.do(mission)).state, "out_of_budget")
+    }).pipe(withWorld({ goal: busy(500) })))
+
   it.effect("that was being wound up when its host was killed is brought to its end by the next instance", () =>
     Effect.gen(function*() {
       const config = { budget: { time: "1 minute", grace: "30 seconds" } }
