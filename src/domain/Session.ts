@@ -200,13 +200,18 @@ export const ownPrompt = <
 
 /**
  * The prompts of one kind in a session: "task" for those that start a run of a task, "retry" for those that tell it to go
- * on after an error of its turn.
+ * on after an error of its turn. With `task` without those of other tasks, where that is said (it was not always).
  */
-export const promptsOf = (kind: "task" | "retry", messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
+export const promptsOf = (
+  kind: "task" | "retry",
+  messages: ReadonlyArray<Message>,
+  task?: string
+): ReadonlyArray<Message> =>
   messages.filter((message) =>
     message.role === "user" && message.repeated !== true
     && message.parts.some((part) =>
       part.type === "text" && part.metadata["orchestrator"] === ownPrompt(kind).orchestrator
+      && (task === undefined || (part.metadata["task"] ?? task) === task)
     )
   )
 

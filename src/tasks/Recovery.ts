@@ -163,7 +163,7 @@ export class Recovery extends Context.Service<Recovery, {
         if (session === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
           const messages = yield* client.messages(session, examinedMessages)
-          const prompts = promptsOf("task", messages).map(({ id }) => id)
+          const prompts = promptsOf("task", messages, task.id).map(({ id }) => id)
           const promptId = task.promptId ?? prompts[0]
           if (promptId === undefined) return "launch"
           yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand

@@ -304,9 +304,15 @@ export class TaskLife extends Context.Service<TaskLife, {
       })
 
       const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
-        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
-          untilHostAnswers
-        )
+        untilHostAnswers(client.prompt({
+          session,
+          id,
+          text,
+          agent: task.agent,
+          model: task.model,
+          // Earlier tasks may have worked in the session: each knows its own prompts.
+          metadata: { ...ownPrompt("task"), task: task.id }
+        }))
 
       const nextRun = Effect.fnUntraced(function*(id: TaskId, session: SessionId, text: string) {
         const promptId = yield* ids.message

@@ -319,12 +319,32 @@ describe("goes on across restarts", () => {
       const more = yield* next.do(task("more"))
       assert.strictEqual(more.session, session)
       assert.strictEqual(more.run, 2)
+      assert.strictEqual(more.state, "completed")
       assert.strictEqual((yield* next.do(task("work 1"))).run, 1)
       yield* next.do(use(root, "delegate_task", delegate({ prompt: "still more", resume: id }).args))
       yield* next.do(until(isTold("still more")))
       assert.strictEqual(yield* next.do(sessionOf("still more")), session)
       assert.strictEqual(yield* sessionCount, 2)
     }).pipe(withWorld(one)))
+
+  it.effect("a task that waited in line to go on in the session of an earlier one, and is no answer of that", () =>
+    Effect.gen(function*() {
+      const config = { concurrency: { total: 1 } }
+      const first = yield* start({ config })
+      const root = yield* first.do(say("goal"))
+      yield* first.do(until(isTold("work 1")))
+      const { id } = yield* first.do(task("work 1"))
+      yield* first.do(use(root, "delegate_task", delegate({ prompt: "other 1" }).args))
+      yield* first.do(until(isWorking("other 1")))
+      yield* first.do(use(root, "delegate_task", delegate({ prompt: "more", resume: id }).args))
+      assert.strictEqual((yield* first.do(task("more"))).state, "queued")
+      yield* first.killHost
+      const next = yield* start({ config })
+      yield* next.do(until(isTold("more")))
+      const { run, session, state } = yield* next.do(task("more"))
+      assert.deepStrictEqual({ run, state }, { run: 1, state: "completed" })
+      assert.deepStrictEqual(yield* next.do(heard(session ?? assert.fail("no session"))), ["work 1", "more"])
+    }).pipe(withWorld({ ...one, other: works("30 seconds") })))
 
   it.effect("a cancelled task: its child is stopped, although its instance died before it had stopped it", () =>
     Effect.gen(function*() {
