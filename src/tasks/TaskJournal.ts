@@ -109,6 +109,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         return next
       })
 
+      /** A new file says what is current when it is made, which may be more than the batch. */
       const write = Effect.fnUntraced(function*(batch: ReadonlyArray<readonly [string, Value | undefined]>) {
         const isNew = file === undefined
         const out = yield* open
@@ -127,6 +128,10 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         }
         const lines = batch.flatMap(([key, value]) => changeLine(key, written.get(key), value) ?? [])
         yield* out.append(lines.join(""))
+        for (const [key, value] of batch) {
+          if (value === undefined) written.delete(key)
+          else written.set(key, value)
+        }
       })
 
       /** Writes all that has changed since the last flush. Not to be cut off: a line that is half written is torn. */
@@ -142,10 +147,6 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         dirty.clear()
         const exit = yield* Effect.exit(write(batch))
         if (Exit.isSuccess(exit)) {
-          for (const [key, value] of batch) {
-            if (value === undefined) written.delete(key)
-            else written.set(key, value)
-          }
           if (failing) yield* Effect.logInfo("the journal can be written again")
           failing = false
           answer(Effect.void)

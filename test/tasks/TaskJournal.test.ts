@@ -12,6 +12,7 @@ import { completed, mission, root, running, start, world } from "./records.ts"
 import {
   type Actor,
   delegates,
+  doing,
   files,
   fileText,
   isWorking,
@@ -127,6 +128,21 @@ describe("a record", () => {
       yield* journal.note("task", "task_a", { ...running("a"), activityAt: 4_000 })
       yield* TestClock.adjust("5 seconds")
       assert.strictEqual(yield* activity, 4_000)
+    }).pipe(Effect.provide(world())))
+
+  it.effect("what changes while the file is begun, and changes back, is recorded as it is in the end", () =>
+    Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      const { journal, lease } = yield* start()
+      const one = running("parser")
+      yield* disk.slow("50 millis")
+      const recording = yield* Effect.forkChild(put(journal, one), { startImmediately: true })
+      yield* pass("70 millis") // before the file is made
+      yield* journal.note("task", one.id, { ...one, waiting: true, stalled: "looked at it" })
+      yield* pass("300 millis")
+      yield* journal.note("task", one.id, one)
+      yield* doing(Effect.andThen(Fiber.join(recording), journal.flushed))
+      assert.deepStrictEqual((yield* readJournal(lease.journal)).tasks, [one])
     }).pipe(Effect.provide(world())))
 
   it.effect("what was dropped is gone; a journal in which nothing is left goes with its instance", () =>
