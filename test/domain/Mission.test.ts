@@ -198,6 +198,20 @@ describe("transition", () => {
     assert.strictEqual(transition(answered, { type: "failed", failure }, 3_000), answered)
   })
 
+  it("keeps in mind the newest hundred failures, and those that had to go stay away when they are seen again", () => {
+    const failures = Array.from({ length: 150 }, (_, index): Failure => ({
+      ...failure,
+      task: TaskId.make(`task_${index}`),
+      createdAt: 1_500 + index
+    }))
+    const see = (mission: Mission) =>
+      failures.reduce((before, failure) => transition(before, { type: "failed", failure }, 5_000), mission)
+    const full = see(active)
+    assert.deepStrictEqual(full.failures, failures.slice(-100))
+    const answered = transition(full, { type: "answeredFor", tasks: failures.map(({ task }) => task) }, 6_000)
+    assert.strictEqual(see(answered), answered)
+  })
+
   it("returns the same object when the event changes nothing", () => {
     assert.strictEqual(transition(active, { type: "progressed" }, 2_000), active)
   })
