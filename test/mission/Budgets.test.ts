@@ -3,6 +3,7 @@ import { Effect, Result } from "effect"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { parseLimits } from "../../src/domain/Budget.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import { Budgets } from "../../src/mission/Budgets.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import {
@@ -209,6 +210,21 @@ describe("a mission", () => {
       assert.strictEqual((yield* mission).spent.tokens, 110)
     }).pipe(withActors({
       chat: replies({ text: "A chat.", usage: { input: 90_000, output: 0 } }, { text: "MISSION COMPLETE" })
+    })))
+
+  it.effect("pays once for a session whose last news comes after it was deleted", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(hasEnded)
+      const { session = assert.fail("no session"), usage } = yield* task("work 1")
+      const { spent } = yield* mission
+      const { observe } = yield* Budgets
+      yield* observe({ type: "deleted", session })
+      yield* observe({ type: "usage", session, usage })
+      assert.strictEqual((yield* mission).spent.tokens, spent.tokens)
+    }).pipe(withActors({
+      goal: delegates([{ prompt: "work 1" }], "Done.\nMISSION COMPLETE"),
+      work: works("5 seconds")
     })))
 
   it.effect("keeps what it has spent across a restart, and counts what was used meanwhile once", () =>
