@@ -458,7 +458,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.planned !== undefined) orphans.add(mission.root)
-        if (mission.state === "stopped" || mission.planned !== undefined) yield* notices.hush(mission.root)
+        // What is left of its tasks is not to wake it, as it was not before.
+        const isAtRest = mission.state !== "active" && mission.state !== "complete"
+        if (isAtRest || mission.planned !== undefined) yield* notices.hush(mission.root)
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {

@@ -837,6 +837,24 @@ describe("a mission", () => {
       withWorld({ goal: () => Effect.delay(Effect.succeed({ status: 402, message: "no credit" }), "5 seconds") })
     ))
 
+  it.effect("that was halted by a turn that failed is not woken by what its tasks still come to", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* until(first.do(Effect.map(mission, ({ state }) => state === "halted")))
+      yield* first.kill
+      yield* pass("1 minute")
+      const before = yield* calls(root)
+      const next = yield* start()
+      yield* next.do(until(isTold("work 1")))
+      yield* pass("1 minute")
+      assert.lengthOf(yield* next.do(notices(root)), 1)
+      assert.lengthOf(yield* calls(root), before.length)
+    }).pipe(withWorld({
+      ...one,
+      goal: replies({ toolCalls: [delegate({ prompt: "work 1" })] }, { status: 401, message: "invalid api key" })
+    })))
+
   it.effect("whose Commander was cut off in its turn goes on, and is told what happened and which tasks go on", () =>
     Effect.gen(function*() {
       const first = yield* start()
