@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { running } from "../../src/agents/rights.ts"
 import { evaluate, type HostAgent } from "../../src/domain/Agent.ts"
@@ -718,6 +719,29 @@ describe("a call that waits", () => {
       goal: delegates([{ prompt: "work 1", background: false }]),
       work: works("2 seconds")
     })))
+
+  it.effect("and is cut off while its task is recorded takes that along", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("1 second")
+      yield* Effect.flatMap(MemoryDisk, (disk) => disk.slow("20 millis"))
+      const order = {
+        parent: root,
+        by: "Commander",
+        agent: "Builder",
+        description: "",
+        prompt: "work 1",
+        background: false
+      }
+      const call = yield* Effect.forkChild(manager(({ run }) => run(order)), { startImmediately: true })
+      yield* pass("10 millis")
+      assert.lengthOf(yield* tasks, 1)
+      yield* doing(Fiber.interrupt(call))
+      yield* pass("5 seconds")
+      const [ended] = yield* tasks
+      assert.deepInclude(ended, { state: "cancelled", told: true })
+      assert.strictEqual(yield* held, 0)
+    }).pipe(withActors({ goal: says("So be it."), work: hangs }, { config: { journal: "required" } })))
 
   it.effect("returns the failure in words", () =>
     Effect.gen(function*() {
