@@ -17,7 +17,16 @@ import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
 import { CommandStore } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import { withoutDigest } from "../domain/Finding.ts"
-import { type MessageId, messageText, promptsOf, readTurn, type Session, SessionId } from "../domain/Session.ts"
+import {
+  type MessageId,
+  messageText,
+  noUsage,
+  promptsOf,
+  readTurn,
+  type Session,
+  SessionId,
+  usageTogether
+} from "../domain/Session.ts"
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
@@ -86,7 +95,9 @@ export class Recovery extends Context.Service<Recovery, {
           yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
-        for (const { session, usage } of tasks) if (session !== undefined) yield* budgets.baseline(session, usage)
+        for (const { session, usage, usedBefore = noUsage } of tasks) {
+          if (session !== undefined) yield* budgets.baseline(session, usageTogether(usedBefore, usage))
+        }
         yield* Effect.forEach(contents.contexts, shared.adopt, { discard: true })
         yield* Effect.forEach(contents.plans, plans.adopt, { concurrency: "unbounded", discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })

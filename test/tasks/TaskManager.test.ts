@@ -5,6 +5,7 @@ import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { running } from "../../src/agents/rights.ts"
 import { evaluate, type HostAgent } from "../../src/domain/Agent.ts"
+import { totalTokens } from "../../src/domain/Session.ts"
 import { isSettled } from "../../src/domain/Task.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
@@ -249,6 +250,39 @@ describe("launching", () => {
       goal: delegates(numbered(1)),
       work: replies(says("first answer", "1 second"), says("second answer", "1 second"))
     })))
+})
+
+describe("a task in the session of an earlier one", () => {
+  const resumed = (prompt: string) =>
+    Effect.gen(function*() {
+      const { id, parent } = yield* task(prompt)
+      yield* use(parent, "delegate_task", delegate({ prompt: "more", resume: id }).args)
+    })
+
+  it.effect("begins when nothing of that one goes on any more", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(isWorking("work 1"))
+      const host = yield* SimulatedHost
+      yield* host.fail("abort", 40)
+      yield* until(isState("work 1", "timed_out"))
+      yield* resumed("work 1") // while its child is still to be stopped
+      yield* until(isState("more", "completed"))
+      const { result, run } = yield* task("more")
+      assert.deepStrictEqual({ result, run }, { result: "done", run: 1 })
+    }).pipe(withActors(
+      { goal: delegates(numbered(1)), work: replies(hangs, says("done", "5 seconds")) },
+      { config: { taskTimeLimit: "30 seconds" } }
+    )))
+
+  it.effect("is charged with what it has used itself", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(allSettled)
+      yield* resumed("work 1")
+      yield* until(isState("more", "completed"))
+      assert.deepStrictEqual((yield* tasks).map(({ usage }) => totalTokens(usage)), [110, 110])
+    }).pipe(withActors({ goal: delegates(numbered(1)), work: works("1 second") })))
 })
 
 describe("the end of a child", () => {
