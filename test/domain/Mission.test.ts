@@ -78,6 +78,12 @@ describe("saysComplete", () => {
   ])("does not take %s for the end", (_, answer) => assert.isFalse(saysComplete(answer)))
 })
 
+it("an answer made to be slow is read in a bounded time", () => {
+  const from = performance.now()
+  assert.isFalse(saysComplete(`\`\`\`${" ".repeat(150_000)}a\u2028`))
+  assert.isBelow(performance.now() - from, 3_000)
+})
+
 describe("decide", () => {
   it.each(missionEnds)("does nothing for a mission that is %s, whatever the answer", (state) => {
     assert.strictEqual(decide({ ...active, state }, "MISSION COMPLETE", nothingOpen, 5), "nothing")
