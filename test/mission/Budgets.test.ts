@@ -293,7 +293,18 @@ describe("parseLimits", () => {
     ["time:45min", { time: 2_700_000 }]
   ])("reads %j", (text, limits) => assert.deepStrictEqual(Result.getOrThrow(parseLimits(text)), limits))
 
-  it.each(["cost", "cost=", "cost=0", "cost=-1", "price=3", "time=5", "time=fast", "tokens=2G", "cost=1 go on"])(
+  it.each([
+    `tokens=${"9".repeat(400)}`,
+    "cost",
+    "cost=",
+    "cost=0",
+    "cost=-1",
+    "price=3",
+    "time=5",
+    "time=fast",
+    "tokens=2G",
+    "cost=1 go on"
+  ])(
     "says what is wrong with %j",
     (text) =>
       assert.match(Result.getOrThrow(Result.flip(parseLimits(text))), /^"[^"]*" is no limit\. Write one or more of/)
