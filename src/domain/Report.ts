@@ -143,7 +143,7 @@ const brief = (text: string): string => {
 
 /** In a fence that nothing inside can end. */
 const quoted = (text: string): string => {
-  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([ticks]) => ticks.length))
+  const longest = text.match(/`+/g)?.reduce((most, { length }) => Math.max(most, length), 2) ?? 2
   const fence = "`".repeat(longest + 1)
   return `\n${fence}text\n${text}\n${fence}`
 }
