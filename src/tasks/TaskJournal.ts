@@ -422,12 +422,16 @@ export const readJournal = Effect.fnUntraced(function*(
   const records = new Map<string, Value>()
   const damaged: Array<string> = []
   let count = 0
+  let yielded = 0
   for (let start = 0; start < text.length;) {
     const newline = text.indexOf("\n", start)
     const end = newline < 0 ? text.length : newline
     const raw = text.slice(start, end)
     start = end + 1
-    if (++count % linesAtOnce === 0) yield* Effect.yieldNow // a large journal must not hold up the host
+    if (++count % linesAtOnce === 0 || end - yielded > sliceChars) {
+      yielded = end
+      yield* Effect.yieldNow // a large journal must not hold up the host
+    }
     if (raw === "") continue
     const content = raw.slice(9)
     const entry = raw[8] === " " && raw.slice(0, 8) === checksum(content) ? decodeLine(content) : Option.none()

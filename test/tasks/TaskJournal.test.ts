@@ -170,6 +170,28 @@ describe("a record", () => {
     }).pipe(Effect.provide(world())))
 })
 
+describe("a large journal", () => {
+  it.effect("gives way to others while it is read, whether it has many lines or long ones", () =>
+    Effect.gen(function*() {
+      for (const [count, chars] of [[2_000, 100], [20, 200_000]] as const) {
+        const { journal, kill, lease } = yield* start()
+        yield* Effect.forEach(
+          Array.from({ length: count }, (_, index) => completed(`part_${index}`, "x".repeat(chars))),
+          (task) => journal.note("task", task.id, task)
+        )
+        yield* doing(journal.flushed)
+        yield* kill
+        let turns = 0
+        const other = yield* Effect.forkChild(
+          Effect.forever(Effect.andThen(Effect.yieldNow, Effect.sync(() => turns++)))
+        )
+        assert.lengthOf((yield* readJournal(lease.journal)).tasks, count)
+        yield* Fiber.interrupt(other)
+        assert.isAtLeast(turns, 5)
+      }
+    }).pipe(Effect.provide(world())))
+})
+
 describe("a damaged journal", () => {
   it.effect("cut off anywhere, gives all whole lines before the cut, and counts what is left of the torn one", () =>
     Effect.gen(function*() {
