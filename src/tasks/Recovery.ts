@@ -117,10 +117,11 @@ export class Recovery extends Context.Service<Recovery, {
           const mark = readMark(session)
           if (mark?.instance === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
-          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
-          const order = messages.find((message) => message.role === "user")
-          if (order === undefined) {
-            yield* untilHostAnswers(client.delete(session.id))
+          // One that cannot be read fails where it is examined, and its parent is told: it must not keep others from going on.
+          const messages = yield* Effect.option(untilHostAnswers(client.messages(session.id, adoptedMessages)))
+          const order = Option.getOrUndefined(messages)?.find((message) => message.role === "user")
+          if (order === undefined && Option.isSome(messages)) {
+            yield* Effect.ignore(untilHostAnswers(client.delete(session.id))) // an empty one does no harm
             continue
           }
           const now = yield* Clock.currentTimeMillis
@@ -132,13 +133,13 @@ export class Recovery extends Context.Service<Recovery, {
             agent: session.agent ?? "unknown",
             ...(session.model === undefined ? {} : { model: session.model }),
             description: mark.description,
-            prompt: withoutDigest(messageText(order)),
+            prompt: order === undefined ? mark.description : withoutDigest(messageText(order)),
             background: true,
             depth: mark.depth,
             run: mark.run,
             state: "running",
             session: session.id,
-            promptId: order.id,
+            ...(order === undefined ? {} : { promptId: order.id }),
             waiting: false,
             createdAt: now,
             startedAt: now,

@@ -456,6 +456,20 @@ describe("a child whose record is lost", () => {
       yield* next.do(endedOnce(root, 1, "work 1"))
     }).pipe(withWorld(one)))
 
+  it.effect("and that cannot be read keeps nothing else from going on", () =>
+    Effect.gen(function*() {
+      const host = yield* SimulatedHost
+      const first = yield* start()
+      const root = yield* first.do(working("work 1"))
+      yield* first.killHost
+      yield* forgetTasks
+      yield* host.setFaults({ operations: { messages: { refused: 1 } } })
+      const next = yield* start()
+      yield* pass("8 seconds")
+      yield* host.setFaults({})
+      yield* next.do(endedOnce(root, 2, "work 1", stopped))
+    }).pipe(withWorld(one)))
+
   it.effect("is deleted when it never got an order", () =>
     Effect.gen(function*() {
       const root = yield* dies(/^prompt ses_000002/, "before")
