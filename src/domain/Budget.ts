@@ -92,7 +92,7 @@ export const parseLimits = (text: string): Result.Result<Limits, string> => {
     const [, name = "", value = ""] = /^(\w+)[=:](.+)$/.exec(word) ?? []
     const known = budgetNames.find((known) => known === name.toLowerCase())
     const amount = known === "time" ? parseTime(value) : parseAmount(value)
-    if (known === undefined || amount === undefined || amount <= 0) {
+    if (known === undefined || amount === undefined || amount <= 0 || !Number.isFinite(amount)) {
       return Result.fail(
         `"${word}" is no limit. Write one or more of time=2h, tokens=2M, cost=10, tasks=50, turns=300.`
       )

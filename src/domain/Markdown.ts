@@ -5,7 +5,7 @@ export const spokenLines = (text: string): ReadonlyArray<string> => {
   const spoken: Array<string> = []
   let fence: string | undefined
   for (const line of text.split(/\r?\n/)) {
-    const mark = /^\s*(`{3,}|~{3,})\s*(.*)$/.exec(line)
+    const mark = /^\s*(`{3,}|~{3,})\s*(.*)$/s.exec(line) // with s: else a line that holds another line end is tried in every way
     if (mark?.[1] !== undefined && mark[2] !== undefined) {
       const [, ticks, info] = mark
       // A fence of backticks has none of them behind it: that would be code within the line.

@@ -153,9 +153,7 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return { ...rest, state: "active", limits: { ...mission.limits, ...event.limits }, warned: [], continuations: 0 }
     }
     case "failed":
-      return mission.failures.some(({ task }) => task === event.failure.task)
-        ? mission
-        : { ...mission, failures: [...mission.failures, event.failure].slice(-failuresKept) }
+      return remember(mission, event.failure)
     case "answeredFor":
       return {
         ...mission,
@@ -191,6 +189,13 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return { ...rest, state, why, ...(stagnated === undefined ? {} : { stagnated }) }
     }
   }
+}
+
+/** The newest are kept. One that had to go stays away, however often it is seen again. */
+const remember = (mission: Mission, failure: Failure): Mission => {
+  if (mission.failures.some(({ task }) => task === failure.task)) return mission
+  const failures = [...mission.failures, failure].toSorted((a, b) => a.createdAt - b.createdAt).slice(-failuresKept)
+  return failures.includes(failure) ? { ...mission, failures } : mission
 }
 
 /** A mission that is complete makes room for a new one; any other goes on, with what it has spent. */

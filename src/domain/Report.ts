@@ -3,7 +3,7 @@ import { Result, Schema } from "effect"
 import { type Amounts, budgetNames, formatSpent, Spent } from "./Budget.ts"
 import { Mission, openFailures, spentBy } from "./Mission.ts"
 import { formatUsage, SessionId, totalTokens } from "./Session.ts"
-import { duration, formatDuration, isSettled, outcome, Task } from "./Task.ts"
+import { duration, formatDuration, isSettled, outcome, Task, withTexts } from "./Task.ts"
 import { asTree } from "./TaskTree.ts"
 
 export interface Report {
@@ -39,13 +39,7 @@ export const maskReport = (report: Report, mask: (text: string) => string): Repo
         reason: mask(failure.reason)
       }))
     },
-    tasks: tasks.map((task) => ({
-      ...task,
-      description: mask(task.description),
-      prompt: mask(task.prompt),
-      ...(task.result === undefined ? {} : { result: mask(task.result) }),
-      ...(task.reason === undefined ? {} : { reason: mask(task.reason) })
-    })),
+    tasks: tasks.map((task) => withTexts(task, mask)),
     openTodos: openTodos.map(mask),
     answer: maybe(answer)
   }
@@ -143,7 +137,7 @@ const brief = (text: string): string => {
 
 /** In a fence that nothing inside can end. */
 const quoted = (text: string): string => {
-  const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([ticks]) => ticks.length))
+  const longest = text.match(/`+/g)?.reduce((most, { length }) => Math.max(most, length), 2) ?? 2
   const fence = "`".repeat(longest + 1)
   return `\n${fence}text\n${text}\n${fence}`
 }

@@ -31,6 +31,20 @@ export const noUsage: Usage = { input: 0, output: 0, reasoning: 0, cacheRead: 0,
 export const totalTokens = (usage: Usage): number =>
   usage.input + usage.output + usage.reasoning + usage.cacheRead + usage.cacheWrite
 
+const combine = (a: Usage, b: Usage, by: (a: number, b: number) => number): Usage => ({
+  input: by(a.input, b.input),
+  output: by(a.output, b.output),
+  reasoning: by(a.reasoning, b.reasoning),
+  cacheRead: by(a.cacheRead, b.cacheRead),
+  cacheWrite: by(a.cacheWrite, b.cacheWrite),
+  cost: by(a.cost, b.cost)
+})
+
+/** What was used from one total to another; where it falls back, nothing. */
+export const usageSince = (before: Usage, after: Usage): Usage => combine(before, after, (a, b) => Math.max(0, b - a))
+
+export const usageTogether = (a: Usage, b: Usage): Usage => combine(a, b, (a, b) => a + b)
+
 export const formatUsage = (usage: Usage): string => `${totalTokens(usage)} tokens · $${usage.cost.toFixed(4)}`
 
 /** One permission rule of the host: the last rule that matches decides. */
@@ -200,13 +214,18 @@ export const ownPrompt = <
 
 /**
  * The prompts of one kind in a session: "task" for those that start a run of a task, "retry" for those that tell it to go
- * on after an error of its turn.
+ * on after an error of its turn. With `task` without those of other tasks, where that is said (it was not always).
  */
-export const promptsOf = (kind: "task" | "retry", messages: ReadonlyArray<Message>): ReadonlyArray<Message> =>
+export const promptsOf = (
+  kind: "task" | "retry",
+  messages: ReadonlyArray<Message>,
+  task?: string
+): ReadonlyArray<Message> =>
   messages.filter((message) =>
     message.role === "user" && message.repeated !== true
     && message.parts.some((part) =>
       part.type === "text" && part.metadata["orchestrator"] === ownPrompt(kind).orchestrator
+      && (task === undefined || (part.metadata["task"] ?? task) === task)
     )
   )
 

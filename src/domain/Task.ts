@@ -1,6 +1,16 @@
 /** A task: one delegated piece of work, and the pure transitions of its life. */
 import { Schema } from "effect"
-import { formatModel, formatUsage, MessageId, ModelRef, noUsage, SessionId, Tries, Usage } from "./Session.ts"
+import {
+  formatModel,
+  formatUsage,
+  MessageId,
+  ModelRef,
+  noUsage,
+  SessionId,
+  Tries,
+  Usage,
+  usageSince
+} from "./Session.ts"
 
 export const TaskId = Schema.NonEmptyString.pipe(Schema.brand("TaskId"))
 export type TaskId = typeof TaskId.Type
@@ -77,7 +87,10 @@ export const Task = Schema.Struct({
   result: Schema.optionalKey(Schema.String),
   /** Why it ended without one, in a sentence. */
   reason: Schema.optionalKey(Schema.String),
+  /** What it has used itself. */
   usage: Usage,
+  /** What its session had used for earlier tasks when it was ordered. */
+  usedBefore: Schema.optionalKey(Usage),
   /** The message that tells the parent; made and recorded before it is sent. */
   notice: Schema.optionalKey(MessageId),
   /** The parent has been told of the end, or will never be able to hear it. */
@@ -117,6 +130,7 @@ export type TaskEvent =
   | { readonly type: "stalled"; readonly run: number; readonly what: string }
   /** The call that waited for it is gone: its parent is told by a notice after all. */
   | { readonly type: "detached" }
+  /** What its session has used in all. */
   | { readonly type: "used"; readonly usage: Usage }
   /** The host showed the child: at work, retrying, or asking a person. */
   | { readonly type: "seen"; readonly retrying?: string | undefined; readonly asking?: boolean }
@@ -148,7 +162,7 @@ export const transition = (task: Task, event: TaskEvent, now: number): Task => {
     case "detached":
       return task.background || task.told ? task : { ...task, background: true }
     case "used":
-      return { ...task, usage: event.usage }
+      return { ...task, usage: usageSince(task.usedBefore ?? noUsage, event.usage) }
     default:
       if (isSettled(task)) return task
   }

@@ -405,7 +405,7 @@ const namesIn = (value: string): ReadonlyArray<string> => [
   ...new Set(
     listIn(value).flatMap((entry) => {
       const pieces = entry.split(/[ \t]+/).filter((piece) => !/^(?:and|&)$/i.test(piece))
-      return pieces.every((piece) => /^[\p{L}\d._-]*\d[\p{L}\d._-]*$/u.test(piece)) ? pieces : [entry]
+      return pieces.every((piece) => /^[\p{L}\d._-]+$/u.test(piece) && /\d/.test(piece)) ? pieces : [entry]
     })
   )
 ]

@@ -51,12 +51,21 @@ export class Budgets extends Context.Service<Budgets, {
       const grace = Duration.toMillis(config.budget.grace)
       const endings = yield* FiberMap.make<SessionId>()
       const held = new Set<SessionId>()
-      /** What each session had used when it was last heard of. */
+      /** What each session had used when it was last heard of; also of deleted ones, whose last news may be late. */
       const lastUsage = new Map<SessionId, Usage>()
+
+      const keep = (session: SessionId, usage: Usage) => {
+        lastUsage.delete(session)
+        lastUsage.set(session, usage)
+        for (const oldest of lastUsage.keys()) {
+          if (lastUsage.size <= usagesKept) break
+          lastUsage.delete(oldest)
+        }
+      }
 
       const baseline = (session: SessionId, usage: Usage) =>
         Effect.sync(() => {
-          if (totalTokens(usage) >= totalTokens(lastUsage.get(session) ?? noUsage)) lastUsage.set(session, usage)
+          if (totalTokens(usage) >= totalTokens(lastUsage.get(session) ?? noUsage)) keep(session, usage)
         })
 
       const missionOf = Effect.fnUntraced(function*(session: SessionId) {
@@ -67,14 +76,13 @@ export class Budgets extends Context.Service<Budgets, {
       })
 
       const observe = Effect.fnUntraced(function*(event: HostEvent) {
-        if (event.type === "deleted") return void lastUsage.delete(event.session)
         if (event.type !== "usage") return
         const mission = yield* missionOf(event.session)
         if (mission === undefined) return
         const isRoot = mission.root === event.session
         const before = isRoot ? mission.rootUsage : lastUsage.get(event.session) ?? noUsage
         if (totalTokens(event.usage) === totalTokens(before) && event.usage.cost === before.cost) return
-        lastUsage.set(event.session, event.usage)
+        keep(event.session, event.usage)
         const after = yield* missions.apply(mission.root, { type: "used", isRoot, before, after: event.usage })
         if (after !== undefined) yield* check(after)
       })
@@ -208,6 +216,9 @@ export class Budgets extends Context.Service<Budgets, {
     })
   )
 }
+
+/** Sessions whose usage is remembered: far more than have tasks at hand. */
+const usagesKept = 10_000
 
 const usedUp = "the mission's budget is used up"
 

@@ -375,7 +375,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         ))
 
       const halt = Effect.fnUntraced(function*(root: SessionId, { failures, todos }: Mission.Open) {
-        const open = [...todos, ...failures.map(({ order }) => order)]
+        const all = [...todos, ...failures.map(({ order }) => order)]
+        const named = all.slice(0, openNamed)
+        const open = all.length > named.length ? [...named, `and ${all.length - named.length} more`] : named
         const why =
           `The Commander was told to go on ${config.continuations} times, and no todo, file, task or tool result `
           + `has changed.${open.length === 0 ? "" : ` Open: ${open.join("; ")}.`}`
@@ -454,11 +456,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
         if ((yield* missions.get(mission.root)) !== undefined) return // the user has spoken since
-        yield* budgets.hold(mission.root)
+        if (mission.state === "active") yield* budgets.hold(mission.root) // until it is woken; nobody wakes one that has ended
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.planned !== undefined) orphans.add(mission.root)
-        if (mission.state === "stopped" || mission.planned !== undefined) yield* notices.hush(mission.root)
+        // What is left of its tasks is not to wake it, as it was not before.
+        const isAtRest = mission.state !== "active" && mission.state !== "complete"
+        if (isAtRest || mission.planned !== undefined) yield* notices.hush(mission.root)
       })
 
       const wake = Effect.fnUntraced(function*(root: SessionId) {
@@ -496,6 +500,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 const reviewedMessages = 40
 
 const evidenceKept = 2_000
+
+/** What is open may be a list of thousands; why a mission was halted is recorded with it and shown. */
+const openNamed = 20
 
 /** The text of the newest answer, if the host has finished it; undefined while it has not, or when a newer prompt waits. */
 const lastAnswer = (messages: ReadonlyArray<Message>, since: MessageId | undefined): string | undefined => {

@@ -265,8 +265,10 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
           ended: {},
           state: "running"
         }
-        yield* plans.add(plan)
-        running.set(plan.id, new Map())
+        // One that is recorded and not known here would never come to its end.
+        yield* Effect.uninterruptible(
+          Effect.tap(plans.add(plan), () => Effect.sync(() => running.set(plan.id, new Map())))
+        )
         // When the call is cut off from here on, the plan goes on all the same.
         yield* Effect.flatMap(FiberSet.run(watchers, pass), Fiber.join)
         return plan

@@ -194,15 +194,19 @@ export const errorTable: ReadonlyArray<Row> = [
 
 const rowOf = (kind: Kind): Row => errorTable.find((row) => row.kind === kind) as Row // every kind has its row: a test says so
 
+/** A provider may answer with a whole page; it says early what it means. */
+const wordsRead = 4_000
+
 /** By the error's name, then its status, and only then the provider's words. */
 export const classify = (error: TurnError): Kind => {
   const named = errorTable.find(({ names }) => names.includes(error.name))
   if (named !== undefined) return named.kind
-  const status = error.status
+  const { status } = error
+  const words = error.message.slice(0, wordsRead)
   const meant = status === undefined ? undefined : errorTable.find((row) => row.statuses(status))
-  if (meant?.words?.test(error.message) === true) return meant.kind
+  if (meant?.words?.test(words) === true) return meant.kind
   const said = errorTable.find((row) =>
-    row.words?.test(error.message) === true && (meant === undefined || row.insteadOf.includes(meant.kind))
+    row.words?.test(words) === true && (meant === undefined || row.insteadOf.includes(meant.kind))
   )
   return (said ?? meant)?.kind ?? (error.retryable === true ? "overload" : "unknown")
 }

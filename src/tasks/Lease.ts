@@ -50,10 +50,8 @@ export class Lease extends Context.Service<Lease, {
   readonly isTaken: Effect.Effect<boolean>
   /** The journals that `claim` might give, without claiming them. */
   readonly abandoned: Effect.Effect<ReadonlyArray<Journal>>
-  /** The journals of instances that are dead for certain, without claiming them. */
+  /** The journals of instances that are dead for certain, as far as can be seen from here at once, without claiming them. */
   readonly dead: Effect.Effect<ReadonlyArray<Journal>>
-  /** Those of them whose instance is known to be dead, as far as can be seen from here at once. */
-  readonly orphaned: Effect.Effect<ReadonlyArray<Journal>>
   /** The journals of all other instances, to read only. */
   readonly others: Effect.Effect<ReadonlyArray<Journal>>
 }>()("orchestrator/tasks/Lease") {
@@ -182,10 +180,6 @@ export class Lease extends Context.Service<Lease, {
         Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead !== false))
       )
 
-      const orphaned = Effect.flatMap(
-        list,
-        Effect.filter(({ owner }) => Effect.map(isDead(owner), (dead) => dead === true))
-      )
       const dead = Effect.flatMap(
         list,
         Effect.filter(({ owner }) => Effect.map(isDead(owner), (isCertain) => isCertain === true))
@@ -198,7 +192,6 @@ export class Lease extends Context.Service<Lease, {
         take,
         claim,
         abandoned,
-        orphaned,
         dead,
         others: list,
         isTaken: Effect.orElseSucceed(fs.exists(takenOf(instance)), () => false)

@@ -273,7 +273,7 @@ export class Orders extends Context.Service<Orders, {
           }, now),
           ...(order.plan === undefined ? {} : { plan: { id: order.plan.id, node: order.plan.node } }),
           ...(model === undefined ? {} : { model }),
-          ...(resumed === undefined ? {} : { session: resumed.id })
+          ...(resumed === undefined ? {} : { session: resumed.id, usedBefore: resumed.usage })
         }
         return { task, permission, limits }
       })

@@ -64,7 +64,7 @@ export const makeReader = Effect.gen(function*() {
 
   const look = Effect.gen(function*() {
     const journals = yield* lease.others
-    const orphaned = new Set((yield* lease.orphaned).map(({ path }) => path))
+    const orphaned = new Set((yield* lease.dead).map(({ path }) => path))
     const days = yield* fs.readDirectory(archive).pipe(Effect.orElseSucceed((): ReadonlyArray<string> => [])) // nothing was archived yet
     const files = [
       ...journals.map(({ path }) => path),

@@ -17,7 +17,16 @@ import { BackgroundCommands } from "../commands/BackgroundCommands.ts"
 import { CommandStore } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import { withoutDigest } from "../domain/Finding.ts"
-import { type MessageId, messageText, promptsOf, readTurn, type Session, SessionId } from "../domain/Session.ts"
+import {
+  type MessageId,
+  messageText,
+  noUsage,
+  promptsOf,
+  readTurn,
+  type Session,
+  SessionId,
+  usageTogether
+} from "../domain/Session.ts"
 import { isOpen, isSettled, type Task } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient, type SessionError, untilHostAnswers } from "../host/SessionClient.ts"
@@ -86,7 +95,9 @@ export class Recovery extends Context.Service<Recovery, {
           yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })
-        for (const { session, usage } of tasks) if (session !== undefined) yield* budgets.baseline(session, usage)
+        for (const { session, usage, usedBefore = noUsage } of tasks) {
+          if (session !== undefined) yield* budgets.baseline(session, usageTogether(usedBefore, usage))
+        }
         yield* Effect.forEach(contents.contexts, shared.adopt, { discard: true })
         yield* Effect.forEach(contents.plans, plans.adopt, { concurrency: "unbounded", discard: true })
         yield* Effect.forEach(contents.missions, missions.adopt, { concurrency: "unbounded", discard: true })
@@ -106,10 +117,11 @@ export class Recovery extends Context.Service<Recovery, {
           const mark = readMark(session)
           if (mark?.instance === undefined || session.parent === undefined || !instances.has(mark.instance)) continue
           if (Option.isSome(yield* Effect.option(store.get(mark.task)))) continue
-          const messages = yield* untilHostAnswers(client.messages(session.id, adoptedMessages))
-          const order = messages.find((message) => message.role === "user")
-          if (order === undefined) {
-            yield* untilHostAnswers(client.delete(session.id))
+          // One that cannot be read fails where it is examined, and its parent is told: it must not keep others from going on.
+          const messages = yield* Effect.option(untilHostAnswers(client.messages(session.id, adoptedMessages)))
+          const order = Option.getOrUndefined(messages)?.find((message) => message.role === "user")
+          if (order === undefined && Option.isSome(messages)) {
+            yield* Effect.ignore(untilHostAnswers(client.delete(session.id))) // an empty one does no harm
             continue
           }
           const now = yield* Clock.currentTimeMillis
@@ -121,13 +133,13 @@ export class Recovery extends Context.Service<Recovery, {
             agent: session.agent ?? "unknown",
             ...(session.model === undefined ? {} : { model: session.model }),
             description: mark.description,
-            prompt: withoutDigest(messageText(order)),
+            prompt: order === undefined ? mark.description : withoutDigest(messageText(order)),
             background: true,
             depth: mark.depth,
             run: mark.run,
             state: "running",
             session: session.id,
-            promptId: order.id,
+            ...(order === undefined ? {} : { promptId: order.id }),
             waiting: false,
             createdAt: now,
             startedAt: now,
@@ -163,7 +175,7 @@ export class Recovery extends Context.Service<Recovery, {
         if (session === undefined) return "launch"
         const look = Effect.gen(function*(): Effect.fn.Return<Entry | "settled", SessionError> {
           const messages = yield* client.messages(session, examinedMessages)
-          const prompts = promptsOf("task", messages).map(({ id }) => id)
+          const prompts = promptsOf("task", messages, task.id).map(({ id }) => id)
           const promptId = task.promptId ?? prompts[0]
           if (promptId === undefined) return "launch"
           yield* Effect.ignore(store.apply(task.id, { type: "prompting", run: task.run, promptId })) // it is known to be at hand

@@ -15,23 +15,38 @@ export const TaskCleaner = {
     const archive = yield* TaskArchive
     /** Tasks at hand whose session has been deleted. */
     const cleaned = new Set<TaskId>()
+    /** Tasks that were seen, and whose session is still there: some are archived sooner, to make room. */
+    const left = new Map<TaskId, Task>()
 
     const pass = Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
       const all = yield* store.all
       const older = (task: Task, age: Duration.Duration) => now - (task.endedAt ?? now) >= Duration.toMillis(age)
-      for (const id of cleaned) if (!all.some((task) => task.id === id)) cleaned.delete(id)
+      /** Whether its session was old enough, in no other use, and could be deleted. */
+      const clean = Effect.fnUntraced(function*({ id, session }: Task) {
+        if (session === undefined) return
+        const inUse = all.some((other) =>
+          other.session === session && (isOpen(other) || !older(other, retention.sessions))
+        )
+        if (inUse) return
+        const isGone = yield* client.delete(session).pipe(Effect.as(true), Effect.orElseSucceed(() => false))
+        if (!isGone) return
+        cleaned.add(id)
+        left.delete(id)
+      })
+      const atHand = new Set(all.map(({ id }) => id))
+      for (const id of cleaned) if (!atHand.has(id)) cleaned.delete(id)
+      for (const task of all) if (task.session !== undefined && !cleaned.has(task.id)) left.set(task.id, task)
+      // Such a task has ended, though it may not have when it was seen last.
+      for (const task of left.values()) {
+        if (!atHand.has(task.id) && older({ endedAt: task.activityAt, ...task }, retention.sessions)) yield* clean(task)
+      }
       for (const task of all) {
         if (isOpen(task)) continue
         const { session } = task
         if (session !== undefined && !cleaned.has(task.id) && older(task, retention.sessions)) {
-          const inUse = all.some((other) =>
-            other.session === session && (isOpen(other) || !older(other, retention.sessions))
-          )
-          if (inUse) continue
-          const isGone = yield* client.delete(session).pipe(Effect.as(true), Effect.orElseSucceed(() => false))
-          if (!isGone) continue
-          cleaned.add(task.id)
+          yield* clean(task)
+          if (!cleaned.has(task.id)) continue
         }
         const isClean = session === undefined || cleaned.has(task.id)
         if (isClean && older(task, task.state === "completed" ? retention.completed : retention.failed)) {

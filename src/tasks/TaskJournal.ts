@@ -109,6 +109,7 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         return next
       })
 
+      /** A new file says what is current when it is made, which may be more than the batch. */
       const write = Effect.fnUntraced(function*(batch: ReadonlyArray<readonly [string, Value | undefined]>) {
         const isNew = file === undefined
         const out = yield* open
@@ -127,6 +128,10 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         }
         const lines = batch.flatMap(([key, value]) => changeLine(key, written.get(key), value) ?? [])
         yield* out.append(lines.join(""))
+        for (const [key, value] of batch) {
+          if (value === undefined) written.delete(key)
+          else written.set(key, value)
+        }
       })
 
       /** Writes all that has changed since the last flush. Not to be cut off: a line that is half written is torn. */
@@ -142,10 +147,6 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         dirty.clear()
         const exit = yield* Effect.exit(write(batch))
         if (Exit.isSuccess(exit)) {
-          for (const [key, value] of batch) {
-            if (value === undefined) written.delete(key)
-            else written.set(key, value)
-          }
           if (failing) yield* Effect.logInfo("the journal can be written again")
           failing = false
           answer(Effect.void)
@@ -421,12 +422,16 @@ export const readJournal = Effect.fnUntraced(function*(
   const records = new Map<string, Value>()
   const damaged: Array<string> = []
   let count = 0
+  let yielded = 0
   for (let start = 0; start < text.length;) {
     const newline = text.indexOf("\n", start)
     const end = newline < 0 ? text.length : newline
     const raw = text.slice(start, end)
     start = end + 1
-    if (++count % linesAtOnce === 0) yield* Effect.yieldNow // a large journal must not hold up the host
+    if (++count % linesAtOnce === 0 || end - yielded > sliceChars) {
+      yielded = end
+      yield* Effect.yieldNow // a large journal must not hold up the host
+    }
     if (raw === "") continue
     const content = raw.slice(9)
     const entry = raw[8] === " " && raw.slice(0, 8) === checksum(content) ? decodeLine(content) : Option.none()

@@ -174,6 +174,12 @@ export class TaskLife extends Context.Service<TaskLife, {
         yield* Effect.flatMap(FiberSet.run(stops, stopping), Fiber.await)
       })
 
+      const over = (id: TaskId) =>
+        Effect.flatMap(
+          FiberMap.get(lives, id),
+          (life) => life._tag === "None" ? Effect.void : Fiber.await(life.value)
+        )
+
       // ---- the life of a task -----------------------------------------------------------------------------------
 
       /** From the line for a slot to the settled task. The child is stopped before its slot is given back. */
@@ -188,6 +194,11 @@ export class TaskLife extends Context.Service<TaskLife, {
         const stopsChild = (session: SessionId) =>
           Effect.suspend(() => child.idle ? Effect.void : stop(task.id, session))
         const known = task.session === undefined ? Effect.void : stopsChild(task.session)
+        // An earlier task of the session that is being stopped would take this one's turn along.
+        if (task.session !== undefined) {
+          const earlier = (yield* store.all).filter((other) => other.session === task.session && other.id !== task.id)
+          yield* Effect.forEach(earlier, ({ id }) => over(id), { discard: true })
+        }
         const slot = yield* Effect.uninterruptibleMask((restore) =>
           restore(concurrency.slot({ task: task.id, agent: task.agent, model: task.model })).pipe(
             Effect.onInterrupt(() => known),
@@ -304,9 +315,15 @@ export class TaskLife extends Context.Service<TaskLife, {
       })
 
       const say = (task: Task, session: SessionId, id: MessageId, text: string) =>
-        client.prompt({ session, id, text, agent: task.agent, model: task.model, metadata: ownPrompt("task") }).pipe(
-          untilHostAnswers
-        )
+        untilHostAnswers(client.prompt({
+          session,
+          id,
+          text,
+          agent: task.agent,
+          model: task.model,
+          // Earlier tasks may have worked in the session: each knows its own prompts.
+          metadata: { ...ownPrompt("task"), task: task.id }
+        }))
 
       const nextRun = Effect.fnUntraced(function*(id: TaskId, session: SessionId, text: string) {
         const promptId = yield* ids.message
@@ -449,11 +466,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         begin: (accepted, entry) =>
           Effect.asVoid(FiberMap.run(lives, accepted.task.id, Effect.interruptible(live(accepted, entry)))),
         isLiving: (id) => FiberMap.has(lives, id),
-        over: (id) =>
-          Effect.flatMap(
-            FiberMap.get(lives, id),
-            (life) => life._tag === "None" ? Effect.void : Fiber.await(life.value)
-          ),
+        over,
         settle,
         cancel,
         cancelAll,

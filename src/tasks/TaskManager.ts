@@ -62,30 +62,43 @@ export class TaskManager extends Context.Service<TaskManager, {
       /** Work that goes on beside the caller's. */
       const background = yield* FiberSet.make()
 
-      const launch = Effect.fn("TaskManager.launch")((order: Order): Effect.Effect<Task, OrderRefused> =>
+      /** Not to be cut off between the record and the life that sees to it. */
+      const begin = Effect.fnUntraced(function*(
+        order: Order,
+        restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+      ): Effect.fn.Return<Task, OrderRefused> {
+        const accepted = yield* restore(orders.check(order))
+        yield* orders.record(accepted.task)
+        yield* life.begin(accepted, "launch")
+        return accepted.task
+      })
+
+      const launch = Effect.fn("TaskManager.launch")((order: Order) =>
+        Effect.uninterruptibleMask((restore) => begin(order, restore))
+      )
+
+      const run = Effect.fn("TaskManager.run")((order: Order) =>
+        // Nor between the record and the wait: nobody would ever be told.
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function*() {
-            const accepted = yield* restore(orders.check(order))
-            // Not to be cut off between the record and the life that sees to it.
-            yield* orders.record(accepted.task)
-            yield* life.begin(accepted, "launch")
-            return accepted.task
+            const task = yield* begin({ ...order, background: false }, restore)
+            const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
+              // Nobody is left to hear of it: it ends with the call.
+              Effect.onInterrupt(() => life.cancel(task.id, cutOff))
+            )
+            // The caller gets the answer only once it has its slot again.
+            return yield* restore(life.parkedWhile(order.parent, wait)).pipe(
+              Effect.onExit((exit) => returned(task.id, exit))
+            )
           })
         )
       )
 
-      const run = Effect.fn("TaskManager.run")(function*(order: Order): Effect.fn.Return<Task, OrderRefused> {
-        const task = yield* launch({ ...order, background: false })
-        const wait = Effect.orDie(store.settled(task.id)).pipe( // it was just launched
-          // Nobody is left to hear of it: it ends with the call.
-          Effect.onInterrupt(() => life.cancel(task.id, "the call that waited for it was aborted"))
-        )
-        // The caller gets the answer only once it has its slot again.
-        return yield* life.parkedWhile(order.parent, wait).pipe(Effect.onExit((exit) => returned(task.id, exit)))
-      })
-
       /** A call that waited has its answer; or it was cut off, and what its task came to is told by a notice. */
       const returned = Effect.fnUntraced(function*(id: TaskId, exit: Exit.Exit<Task>) {
+        const left = yield* Effect.option(store.get(id))
+        // It may have been cut off before it waited.
+        if (Exit.isFailure(exit) && Option.exists(left, (task) => !isSettled(task))) yield* life.cancel(id, cutOff)
         const known = yield* Effect.option(store.get(id))
         if (Option.isNone(known)) return
         if (Exit.isSuccess(exit) || known.value.state === "cancelled") return yield* notices.answered(known.value)
@@ -184,6 +197,8 @@ export class TaskManager extends Context.Service<TaskManager, {
     })
   )
 }
+
+const cutOff = "the call that waited for it was aborted"
 
 /** Tools whose answer tells the caller of the end of a task, or of its command. */
 const answering: ReadonlySet<string> = new Set([

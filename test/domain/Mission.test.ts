@@ -78,6 +78,12 @@ describe("saysComplete", () => {
   ])("does not take %s for the end", (_, answer) => assert.isFalse(saysComplete(answer)))
 })
 
+it("an answer made to be slow is read in a bounded time", () => {
+  const from = performance.now()
+  assert.isFalse(saysComplete(`\`\`\`${" ".repeat(150_000)}a\u2028`))
+  assert.isBelow(performance.now() - from, 3_000)
+})
+
 describe("decide", () => {
   it.each(missionEnds)("does nothing for a mission that is %s, whatever the answer", (state) => {
     assert.strictEqual(decide({ ...active, state }, "MISSION COMPLETE", nothingOpen, 5), "nothing")
@@ -196,6 +202,20 @@ describe("transition", () => {
     const answered = transition(failed, { type: "answeredFor", tasks: [failure.task] }, 2_000)
     assert.deepStrictEqual(openFailures(answered), [])
     assert.strictEqual(transition(answered, { type: "failed", failure }, 3_000), answered)
+  })
+
+  it("keeps in mind the newest hundred failures, and those that had to go stay away when they are seen again", () => {
+    const failures = Array.from({ length: 150 }, (_, index): Failure => ({
+      ...failure,
+      task: TaskId.make(`task_${index}`),
+      createdAt: 1_500 + index
+    }))
+    const see = (mission: Mission) =>
+      failures.reduce((before, failure) => transition(before, { type: "failed", failure }, 5_000), mission)
+    const full = see(active)
+    assert.deepStrictEqual(full.failures, failures.slice(-100))
+    const answered = transition(full, { type: "answeredFor", tasks: failures.map(({ task }) => task) }, 6_000)
+    assert.strictEqual(see(answered), answered)
   })
 
   it("returns the same object when the event changes nothing", () => {

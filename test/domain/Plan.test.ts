@@ -255,6 +255,7 @@ describe("whatever is written", () => {
       Array.from({ length: 1_900 }, (_, index) => `- [x] [L${index % 99 + 1}] a | parallel:A | depends:A`).join("\n"),
       `- [ ] a | depends:${Array.from({ length: 50_000 }, (_, index) => index).join(",")}`,
       `[${"[".repeat(100_000)}`,
+      `- [ ] a | depends:${"1".repeat(150_000)}!`,
       "- [ ] a\n".repeat(50_000),
       "`".repeat(400_000)
     ]

@@ -126,6 +126,11 @@ describe("a report as Markdown", () => {
   })
 })
 
+it("a report holds a result of any length, whatever is in it", () => {
+  const result = "`a` ".repeat(200_000).trim()
+  assert.include(toMarkdown(report([completed("a", result)]), "whole"), `\`\`\`text\n${result}\n\`\`\``)
+})
+
 describe("a report as JSON", () => {
   it("holds mission, limits and every task, children below their parents", () => {
     const child = { ...running("child"), parent: SessionId.make("ses_a"), createdAt: 3_000 }

@@ -3,6 +3,7 @@ import { Effect, Result } from "effect"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { parseLimits } from "../../src/domain/Budget.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import { Budgets } from "../../src/mission/Budgets.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import {
@@ -211,6 +212,21 @@ describe("a mission", () => {
       chat: replies({ text: "A chat.", usage: { input: 90_000, output: 0 } }, { text: "MISSION COMPLETE" })
     })))
 
+  it.effect("pays once for a session whose last news comes after it was deleted", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(hasEnded)
+      const { session = assert.fail("no session"), usage } = yield* task("work 1")
+      const { spent } = yield* mission
+      const { observe } = yield* Budgets
+      yield* observe({ type: "deleted", session })
+      yield* observe({ type: "usage", session, usage })
+      assert.strictEqual((yield* mission).spent.tokens, spent.tokens)
+    }).pipe(withActors({
+      goal: delegates([{ prompt: "work 1" }], "Done.\nMISSION COMPLETE"),
+      work: works("5 seconds")
+    })))
+
   it.effect("keeps what it has spent across a restart, and counts what was used meanwhile once", () =>
     Effect.gen(function*() {
       const first = yield* start()
@@ -234,6 +250,21 @@ describe("a mission", () => {
       goal: delegates([{ prompt: "work 1" }, { prompt: "work 2" }], "Done.\nMISSION COMPLETE"),
       work: busy(500)
     })))
+
+  it.effect("that was stopped before a restart is kept within its budget when the user goes on with it", () =>
+    Effect.gen(function*() {
+      const config = { budget: { tokens: 10_000 } }
+      const first = yield* start({ config })
+      const root = yield* first.do(say("goal"))
+      yield* pass("12 seconds")
+      yield* first.do(Effect.flatMap(MissionLoop, (loop) => doing(loop.stop(root))))
+      yield* first.end
+      const next = yield* start({ config })
+      yield* until(next.do(Effect.map(Effect.flatMap(Missions, ({ all }) => all), (all) => all.length === 1)))
+      yield* next.do(say("go on", { session: root }))
+      yield* until(next.do(hasEnded), "10 minutes")
+      assert.strictEqual((yield* next.do(mission)).state, "out_of_budget")
+    }).pipe(withWorld({ goal: busy(500) })))
 
   it.effect("that was being wound up when its host was killed is brought to its end by the next instance", () =>
     Effect.gen(function*() {
@@ -262,7 +293,18 @@ describe("parseLimits", () => {
     ["time:45min", { time: 2_700_000 }]
   ])("reads %j", (text, limits) => assert.deepStrictEqual(Result.getOrThrow(parseLimits(text)), limits))
 
-  it.each(["cost", "cost=", "cost=0", "cost=-1", "price=3", "time=5", "time=fast", "tokens=2G", "cost=1 go on"])(
+  it.each([
+    `tokens=${"9".repeat(400)}`,
+    "cost",
+    "cost=",
+    "cost=0",
+    "cost=-1",
+    "price=3",
+    "time=5",
+    "time=fast",
+    "tokens=2G",
+    "cost=1 go on"
+  ])(
     "says what is wrong with %j",
     (text) =>
       assert.match(Result.getOrThrow(Result.flip(parseLimits(text))), /^"[^"]*" is no limit\. Write one or more of/)

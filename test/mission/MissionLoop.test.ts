@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect } from "effect"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { ShownToasts } from "../../adapters/test/RecordingNotifier.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { TestUser } from "../../adapters/test/TestOrchestrator.ts"
@@ -138,6 +139,18 @@ describe("a mission", () => {
       assert.strictEqual(yield* continues(root), 8)
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
     }).pipe(withActors({ goal: replies(hm, hm, hm, runs("npm test"), hm) })))
+
+  it.effect("is halted in few words, however much is left to do", () =>
+    Effect.gen(function*() {
+      const list = Array.from({ length: 3_000 }, (_, index) => `- [ ] T${index + 1}: a step of the plan\n`).join("")
+      yield* Effect.flatMap(MemoryDisk, (disk) => disk.put("/project/.opencode/todo.md", list))
+      yield* say("goal")
+      yield* pass("30 minutes")
+      assert.deepStrictEqual(yield* missionStates, ["halted"])
+      const said = (yield* shown).at(-1)?.message ?? ""
+      assert.include(said, "T20: a step of the plan; and 2980 more.")
+      assert.isBelow(said.length, 2_000)
+    }).pipe(withActors({ goal: replies(hm) })))
 
   it.effect.each(
     [

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Duration, Effect, Fiber } from "effect"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
+import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
 import {
   type Actor,
@@ -362,6 +363,21 @@ describe("a plan", () => {
       work: actor
     }))
   })
+
+  it.effect("goes on to its end although the call was cut off while it was recorded", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("1 second")
+      yield* Effect.flatMap(MemoryDisk, (disk) => disk.slow("20 millis"))
+      const running = Effect.flatMap(TaskDecomposer, ({ run }) =>
+        run("- [ ] T1: work T1 for 2 seconds", { session: root, agent: "Commander" }))
+      const call = yield* Effect.forkChild(running, { startImmediately: true })
+      yield* pass("10 millis")
+      yield* doing(Fiber.interrupt(call))
+      yield* until(Effect.map(tasks, (all) =>
+        all[0]?.told === true))
+      assert.strictEqual((yield* tasks)[0]?.state, "completed")
+    }).pipe(withActors({ goal: replies(done), work: works().actor }, { config: { journal: "required" } })))
 
   it.effect("is not for the session of a task", () =>
     Effect.gen(function*() {

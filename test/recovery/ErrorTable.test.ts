@@ -199,6 +199,16 @@ describe("an error of a turn is recognised", () => {
     assert.strictEqual(classify({ name: "APIError", message: "oh no", retryable: false }), "unknown")
   })
 
+  it("in a bounded time, whatever page the provider answers with", () => {
+    const from = performance.now()
+    assert.strictEqual(classify({ name: "APIError", message: "reached your ".repeat(20_000) }), "unknown")
+    assert.strictEqual(
+      classify({ name: "APIError", message: `Overloaded. ${"reached your ".repeat(20_000)}` }),
+      "overload"
+    )
+    assert.isBelow(performance.now() - from, 3_000)
+  })
+
   it("when it is the port's, by its tag", () => {
     const named = (error: { readonly _tag: string; readonly message: string }) =>
       classify({ name: error._tag, message: error.message })

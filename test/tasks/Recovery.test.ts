@@ -319,12 +319,32 @@ describe("goes on across restarts", () => {
       const more = yield* next.do(task("more"))
       assert.strictEqual(more.session, session)
       assert.strictEqual(more.run, 2)
+      assert.strictEqual(more.state, "completed")
       assert.strictEqual((yield* next.do(task("work 1"))).run, 1)
       yield* next.do(use(root, "delegate_task", delegate({ prompt: "still more", resume: id }).args))
       yield* next.do(until(isTold("still more")))
       assert.strictEqual(yield* next.do(sessionOf("still more")), session)
       assert.strictEqual(yield* sessionCount, 2)
     }).pipe(withWorld(one)))
+
+  it.effect("a task that waited in line to go on in the session of an earlier one, and is no answer of that", () =>
+    Effect.gen(function*() {
+      const config = { concurrency: { total: 1 } }
+      const first = yield* start({ config })
+      const root = yield* first.do(say("goal"))
+      yield* first.do(until(isTold("work 1")))
+      const { id } = yield* first.do(task("work 1"))
+      yield* first.do(use(root, "delegate_task", delegate({ prompt: "other 1" }).args))
+      yield* first.do(until(isWorking("other 1")))
+      yield* first.do(use(root, "delegate_task", delegate({ prompt: "more", resume: id }).args))
+      assert.strictEqual((yield* first.do(task("more"))).state, "queued")
+      yield* first.killHost
+      const next = yield* start({ config })
+      yield* next.do(until(isTold("more")))
+      const { run, session, state } = yield* next.do(task("more"))
+      assert.deepStrictEqual({ run, state }, { run: 1, state: "completed" })
+      assert.deepStrictEqual(yield* next.do(heard(session ?? assert.fail("no session"))), ["work 1", "more"])
+    }).pipe(withWorld({ ...one, other: works("30 seconds") })))
 
   it.effect("a cancelled task: its child is stopped, although its instance died before it had stopped it", () =>
     Effect.gen(function*() {
@@ -434,6 +454,20 @@ describe("a child whose record is lost", () => {
       yield* pass("1 minute")
       const next = yield* start()
       yield* next.do(endedOnce(root, 1, "work 1"))
+    }).pipe(withWorld(one)))
+
+  it.effect("and that cannot be read keeps nothing else from going on", () =>
+    Effect.gen(function*() {
+      const host = yield* SimulatedHost
+      const first = yield* start()
+      const root = yield* first.do(working("work 1"))
+      yield* first.killHost
+      yield* forgetTasks
+      yield* host.setFaults({ operations: { messages: { refused: 1 } } })
+      const next = yield* start()
+      yield* pass("8 seconds")
+      yield* host.setFaults({})
+      yield* next.do(endedOnce(root, 2, "work 1", stopped))
     }).pipe(withWorld(one)))
 
   it.effect("is deleted when it never got an order", () =>
@@ -816,6 +850,24 @@ describe("a mission", () => {
     }).pipe(
       withWorld({ goal: () => Effect.delay(Effect.succeed({ status: 402, message: "no credit" }), "5 seconds") })
     ))
+
+  it.effect("that was halted by a turn that failed is not woken by what its tasks still come to", () =>
+    Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* until(first.do(Effect.map(mission, ({ state }) => state === "halted")))
+      yield* first.kill
+      yield* pass("1 minute")
+      const before = yield* calls(root)
+      const next = yield* start()
+      yield* next.do(until(isTold("work 1")))
+      yield* pass("1 minute")
+      assert.lengthOf(yield* next.do(notices(root)), 1)
+      assert.lengthOf(yield* calls(root), before.length)
+    }).pipe(withWorld({
+      ...one,
+      goal: replies({ toolCalls: [delegate({ prompt: "work 1" })] }, { status: 401, message: "invalid api key" })
+    })))
 
   it.effect("whose Commander was cut off in its turn goes on, and is told what happened and which tasks go on", () =>
     Effect.gen(function*() {

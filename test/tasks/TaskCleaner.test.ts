@@ -86,6 +86,26 @@ describe("after its end", () => {
       ], answers)
     }).pipe(withActors(ends)))
 
+  it.effect("a child's session is deleted also when its task had to make room for others before", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(isTold("good 1"))
+      const session = yield* sessionOf("good 1")
+      yield* pass("20 seconds")
+      for (const prompt of ["good 11", "good 12"]) {
+        yield* use(root, "delegate_task", delegate({ agent: "Researcher", prompt }).args)
+      }
+      yield* until(isTold("good 12"))
+      assert.isFalse(yield* isAtHand("good 1"))
+      yield* pass("8 minutes")
+      assert.isTrue(yield* exists(session))
+      yield* pass("3 minutes")
+      assert.isFalse(yield* exists(session))
+    }).pipe(withActors({
+      goal: delegates(Array.from({ length: 10 }, (_, index) => ({ prompt: `good ${index + 1}` }))),
+      good: says("good words", "5 seconds")
+    }, { config: { retention: { tasks: 10 } } })))
+
   it.effect("a session that the host would not delete is deleted by a later pass", () =>
     Effect.gen(function*() {
       yield* say("goal")

@@ -12,6 +12,7 @@ import { completed, mission, root, running, start, world } from "./records.ts"
 import {
   type Actor,
   delegates,
+  doing,
   files,
   fileText,
   isWorking,
@@ -129,6 +130,21 @@ describe("a record", () => {
       assert.strictEqual(yield* activity, 4_000)
     }).pipe(Effect.provide(world())))
 
+  it.effect("what changes while the file is begun, and changes back, is recorded as it is in the end", () =>
+    Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      const { journal, lease } = yield* start()
+      const one = running("parser")
+      yield* disk.slow("50 millis")
+      const recording = yield* Effect.forkChild(put(journal, one), { startImmediately: true })
+      yield* pass("70 millis") // before the file is made
+      yield* journal.note("task", one.id, { ...one, waiting: true, stalled: "looked at it" })
+      yield* pass("300 millis")
+      yield* journal.note("task", one.id, one)
+      yield* doing(Effect.andThen(Fiber.join(recording), journal.flushed))
+      assert.deepStrictEqual((yield* readJournal(lease.journal)).tasks, [one])
+    }).pipe(Effect.provide(world())))
+
   it.effect("what was dropped is gone; a journal in which nothing is left goes with its instance", () =>
     Effect.gen(function*() {
       const { end, journal, lease } = yield* start()
@@ -151,6 +167,28 @@ describe("a record", () => {
       yield* first.kill
       assert.deepStrictEqual(yield* second.journal.elsewhere("task_a"), Option.some(completed("a", "result")))
       assert.deepStrictEqual(yield* second.journal.elsewhere("task_b"), Option.none())
+    }).pipe(Effect.provide(world())))
+})
+
+describe("a large journal", () => {
+  it.effect("gives way to others while it is read, whether it has many lines or long ones", () =>
+    Effect.gen(function*() {
+      for (const [count, chars] of [[2_000, 100], [20, 200_000]] as const) {
+        const { journal, kill, lease } = yield* start()
+        yield* Effect.forEach(
+          Array.from({ length: count }, (_, index) => completed(`part_${index}`, "x".repeat(chars))),
+          (task) => journal.note("task", task.id, task)
+        )
+        yield* doing(journal.flushed)
+        yield* kill
+        let turns = 0
+        const other = yield* Effect.forkChild(
+          Effect.forever(Effect.andThen(Effect.yieldNow, Effect.sync(() => turns++)))
+        )
+        assert.lengthOf((yield* readJournal(lease.journal)).tasks, count)
+        yield* Fiber.interrupt(other)
+        assert.isAtLeast(turns, 5)
+      }
     }).pipe(Effect.provide(world())))
 })
 

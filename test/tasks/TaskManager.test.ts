@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
+import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { running } from "../../src/agents/rights.ts"
 import { evaluate, type HostAgent } from "../../src/domain/Agent.ts"
+import { totalTokens } from "../../src/domain/Session.ts"
 import { isSettled } from "../../src/domain/Task.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
@@ -248,6 +250,39 @@ describe("launching", () => {
       goal: delegates(numbered(1)),
       work: replies(says("first answer", "1 second"), says("second answer", "1 second"))
     })))
+})
+
+describe("a task in the session of an earlier one", () => {
+  const resumed = (prompt: string) =>
+    Effect.gen(function*() {
+      const { id, parent } = yield* task(prompt)
+      yield* use(parent, "delegate_task", delegate({ prompt: "more", resume: id }).args)
+    })
+
+  it.effect("begins when nothing of that one goes on any more", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(isWorking("work 1"))
+      const host = yield* SimulatedHost
+      yield* host.fail("abort", 40)
+      yield* until(isState("work 1", "timed_out"))
+      yield* resumed("work 1") // while its child is still to be stopped
+      yield* until(isState("more", "completed"))
+      const { result, run } = yield* task("more")
+      assert.deepStrictEqual({ result, run }, { result: "done", run: 1 })
+    }).pipe(withActors(
+      { goal: delegates(numbered(1)), work: replies(hangs, says("done", "5 seconds")) },
+      { config: { taskTimeLimit: "30 seconds" } }
+    )))
+
+  it.effect("is charged with what it has used itself", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(allSettled)
+      yield* resumed("work 1")
+      yield* until(isState("more", "completed"))
+      assert.deepStrictEqual((yield* tasks).map(({ usage }) => totalTokens(usage)), [110, 110])
+    }).pipe(withActors({ goal: delegates(numbered(1)), work: works("1 second") })))
 })
 
 describe("the end of a child", () => {
@@ -718,6 +753,29 @@ describe("a call that waits", () => {
       goal: delegates([{ prompt: "work 1", background: false }]),
       work: works("2 seconds")
     })))
+
+  it.effect("and is cut off while its task is recorded takes that along", () =>
+    Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* pass("1 second")
+      yield* Effect.flatMap(MemoryDisk, (disk) => disk.slow("20 millis"))
+      const order = {
+        parent: root,
+        by: "Commander",
+        agent: "Builder",
+        description: "",
+        prompt: "work 1",
+        background: false
+      }
+      const call = yield* Effect.forkChild(manager(({ run }) => run(order)), { startImmediately: true })
+      yield* pass("10 millis")
+      assert.lengthOf(yield* tasks, 1)
+      yield* doing(Fiber.interrupt(call))
+      yield* pass("5 seconds")
+      const [ended] = yield* tasks
+      assert.deepInclude(ended, { state: "cancelled", told: true })
+      assert.strictEqual(yield* held, 0)
+    }).pipe(withActors({ goal: says("So be it."), work: hangs }, { config: { journal: "required" } })))
 
   it.effect("returns the failure in words", () =>
     Effect.gen(function*() {
