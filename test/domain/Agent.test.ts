@@ -1,9 +1,27 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, Schema } from "effect"
-import { ceiling, endOfRole, evaluate, type HostAgent, narrow } from "../../src/domain/Agent.ts"
+import { ceiling, endOfRole, evaluate, type HostAgent, matches, narrow } from "../../src/domain/Agent.ts"
 import { Rule } from "../../src/domain/Session.ts"
 
 const rule = (permission: string, pattern: string, action: Rule["action"]): Rule => ({ permission, pattern, action })
+
+describe("matches", () => {
+  const few = (letters: string) =>
+    Arbitrary.schema(Schema.String.check(Schema.isPattern(new RegExp(`^[${letters}]{0,8}$`))))
+
+  it.prop(
+    "fits what the same regular expression fits",
+    { pattern: few("ab*?"), text: few("ab*?") },
+    ({ pattern, text }) => {
+      const source = pattern.replaceAll("*", ".*").replaceAll("?", ".")
+      assert.strictEqual(matches(pattern, text), new RegExp(`^(?:${source})$`, "s").test(text))
+    }
+  )
+
+  it("ends soon, whatever the pattern", () => {
+    assert.isFalse(matches(`${"*a".repeat(100)}*b`, "a".repeat(20_000)))
+  })
+})
 
 describe("evaluate", () => {
   it("asks when no rule matches", () => {
