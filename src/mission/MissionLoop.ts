@@ -300,13 +300,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             return yield* halt(root, open)
           case "continue":
             yield* missions.apply(root, { type: "continued" })
-            yield* notifier.show(
-              presets.missionContinues(yield* progress.line(root), mission.continuations + 1, config.continuations)
-            )
             yield* instruct(
               root,
               continueInstruction(mission, Mission.saysComplete(answer), open, yield* smart.instruction(root))
             ).pipe(unlessSent(root))
+            // Not before: a host that takes no instruction is asked again and again, and the user told once it has.
+            yield* notifier.show(
+              presets.missionContinues(yield* progress.line(root), mission.continuations + 1, config.continuations)
+            )
         }
       })
 
