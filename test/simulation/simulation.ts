@@ -1,6 +1,5 @@
 /** Runs one simulated mission under the virtual clock, with all that goes wrong in it, and checks the promises at its end. */
-import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } from "effect"
-import { TestClock } from "effect/testing"
+import { Clock, Effect, Exit, Layer, Path, Random, References, Scheduler, Scope, Stream } from "effect"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
@@ -22,6 +21,7 @@ import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { checkPromises, checkRecords, makeGauge } from "./promises.ts"
 import { asker, type Crash, goal, makeScript, mostRetries, type Scenario } from "./Scenario.ts"
+import * as VirtualTime from "./VirtualTime.ts"
 
 export interface Outcome {
   readonly seed: number
@@ -60,7 +60,8 @@ const step = 1_000
 
 export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
   const lines: Array<readonly [number, string]> = []
-  let now = () => 0
+  const { clock, pass, scheduler } = VirtualTime.make()
+  const now = clock.currentTimeMillisUnsafe
   const note = (line: string) => void lines.push([now(), line])
   const gauge = makeGauge(scenario.limits, note)
   const notifier = Layer.succeed(Notifier, {
@@ -85,9 +86,6 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     const config = readConfig(settings(scenario), "the simulation").values
     const broken: Array<string> = []
     let crashes = 0
-    const clock = yield* Clock.Clock
-    now = () => clock.currentTimeMillisUnsafe()
-    const pass = (ms: number) => TestClock.adjust(ms)
 
     /** Runs beside the passing of time. */
     const doing = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
@@ -318,7 +316,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     Effect.scoped,
     Effect.provide(world, { local: true }),
     Random.withSeed(`mission ${scenario.seed}`),
-    Effect.provide(TestClock.layer()),
+    Effect.provideService(Clock.Clock, clock),
+    Effect.provideService(Scheduler.Scheduler, scheduler),
     Effect.provideService(References.MinimumLogLevel, "None")
   )
 }
