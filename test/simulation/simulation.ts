@@ -9,18 +9,19 @@ import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGro
 import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
-import type { SessionId } from "../../src/domain/Session.ts"
+import { ownPrompt, type SessionId } from "../../src/domain/Session.ts"
 import { isOpen } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
+import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { checkPromises, checkRecords, makeGauge } from "./promises.ts"
-import { asker, type Crash, goal, makeScript, mostRetries, type Scenario } from "./Scenario.ts"
+import { asker, type Crash, goal, makeScript, mostRetries, type Scenario, type UserAct } from "./Scenario.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 
 export interface Outcome {
@@ -86,6 +87,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     const config = readConfig(settings(scenario), "the simulation").values
     const broken: Array<string> = []
     let crashes = 0
+    let settledFrom = 0
+    const here = yield* Effect.scope
 
     /** Runs beside the passing of time. */
     const doing = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
@@ -99,6 +102,25 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
     })
 
+    const arm = Effect.fnUntraced(function*(gate: CrashGate.CrashGate, { effect, moment }: Crash) {
+      yield* gate.arm((yield* gate.effects).length + effect, moment)
+    })
+
+    /** What the user does soon after a child has been given a prompt. */
+    const atPrompts = scenario.user.filter(({ afterPrompt }) => afterPrompt !== undefined)
+    const watched = (client: SessionClient["Service"]) =>
+      SessionClient.of({
+        ...client,
+        prompt: (prompt) =>
+          Effect.tap(client.prompt(prompt), () => {
+            const place = prompt.session === root ? -1 : atPrompts.findIndex(({ at }) => at <= now())
+            const [user] = place < 0 ? [] : atPrompts.splice(place, 1)
+            return user === undefined
+              ? Effect.void
+              : Effect.forkIn(Effect.delay(act(user, prompt.session), user.afterPrompt ?? 0), here)
+          })
+      })
+
     /** A new instance that lives in a process of the host, and serves the mission below a root session. */
     const start = Effect.fnUntraced(function*(process: SimulatedProcess, root: SessionId, crash: Crash | undefined) {
       const owner = yield* processes.start()
@@ -106,7 +128,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       const scope = yield* Scope.make()
       const ports = CrashGate.layer(gate).pipe(
         Layer.provide(SimulatedInstance.layer(owner)),
-        Layer.provide(Layer.succeed(SessionClient, process.client))
+        Layer.provide(Layer.succeed(SessionClient, watched(process.client)))
       )
       const context = yield* Layer.buildWithScope(Layer.provide(Orchestrator.layer(config), ports), scope)
       const { tools } = yield* Effect.provide(Orchestrator, context)
@@ -118,7 +140,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         Effect.andThen(crash?.withHost === true ? process.crash : Effect.andThen(gauge.stop, host.withdraw(root))),
         Effect.forkScoped({ startImmediately: true })
       )
-      if (crash !== undefined) yield* gate.arm((yield* gate.effects).length + crash.effect, crash.moment)
+      if (crash?.since === "the instance has started") yield* arm(gate, crash)
       return { process, root, owner, gate, scope, context, crash }
     })
     type Instance = Effect.Success<ReturnType<typeof start>>
@@ -149,6 +171,17 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       )
       if (root === instance.root) isKept = scenario.disk.length === 0
       yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
+    }, Effect.exit)
+
+    /** The user types `/stop`, and something else later. */
+    const stop = Effect.fnUntraced(function*({ context, gate, process, root }: Instance) {
+      if ((yield* missionOf(instance))?.state === "active") abortedAt = now()
+      events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
+      const { text } = yield* gate.guard(Effect.flatMap(UserCommands, ({ run }) => run("stop", "", root))).pipe(
+        Effect.provide(context)
+      )
+      const metadata = ownPrompt("command")
+      yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander, metadata })
     }, Effect.exit)
 
     /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
@@ -207,23 +240,33 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       ])
     }
     const act = Effect.fnUntraced(function*(
-      does: Scenario["user"][number]["does"],
+      user: UserAct,
+      prompted: SessionId | undefined,
       patience = 20
     ): Effect.fn.Return<void, SessionError> {
+      const { does } = user
       const children = (yield* host.sessions).filter(({ parent }) => parent !== undefined)
-      const child = children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      const child = prompted ?? children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      // There is something to abort when the Commander works: the user waits for that, for a while.
+      const isAtWork = (yield* host.direct.statuses).has(root)
+      if (does === "abort the root" && !isAtWork && patience > 0) {
+        if (prompted === undefined) events.push([now() + step, act(user, undefined, patience - 1)])
+        else atPrompts.push(user)
+        return
+      }
       note(`the user decides to ${does}`)
+      settledFrom = now()
+      const { crash, gate } = instance
+      if (crash?.since === "the user has acted") yield* arm(gate, crash)
       if (does === "abort the root") {
-        // There is something to abort when the Commander works: the user waits for that, for a while.
-        const isAtWork = (yield* host.direct.statuses).has(root)
-        if (!isAtWork && patience > 0) return void events.push([now() + step, act(does, patience - 1)])
         if (isAtWork) abortedAt = now()
         yield* host.direct.abort(root)
         events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
-      } else if (does === "abort a child") yield* host.direct.abort(child)
+      } else if (does === "stop the mission") yield* stop(instance)
+      else if (does === "abort a child") yield* host.direct.abort(child)
       else yield* host.direct.delete(does === "delete the root" ? root : child)
     }, Effect.exit)
-    for (const { at, does } of scenario.user) events.push([at, act(does)])
+    for (const user of scenario.user) if (user.afterPrompt === undefined) events.push([user.at, act(user, undefined)])
     for (const { process: { direct } } of instances()) {
       yield* direct.events.pipe(
         Stream.runForEach((event) =>
@@ -238,7 +281,6 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     // ---- the mission ------------------------------------------------------------------------------------------
 
     for (const one of instances()) yield* doing(say(one, goal))
-    let settledFrom = 0
     while (true) {
       const due = events.filter(([at]) => at <= now())
       for (const event of due) {
