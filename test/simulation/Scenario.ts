@@ -74,7 +74,14 @@ export interface UserAct {
   readonly at: number
   /** Not just then, but so many ms after the next prompt to a child: when its turn is about to begin, or has begun. */
   readonly afterPrompt: number | undefined
-  readonly does: "abort the root" | "abort a child" | "delete a child" | "delete the root" | "stop the mission"
+  readonly does:
+    | "abort the root"
+    | "abort a child"
+    /** The one that has delegated what is prompted, if that is not the Commander. */
+    | "abort the parent"
+    | "delete a child"
+    | "delete the root"
+    | "stop the mission"
 }
 
 export interface Scenario {
@@ -118,7 +125,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
     const chance = (probability: number) => next() < probability
     const some = <A>(most: number, probability: number, draw: () => A): ReadonlyArray<A> =>
       Array.from({ length: most }, () => chance(probability) ? [draw()] : []).flat()
-    const pick = <A>(options: ReadonlyArray<A>): A => options[int(0, options.length - 1)] as A // never empty
+    const pick = <const A>(options: ReadonlyArray<A>): A => options[int(0, options.length - 1)] as A // never empty
 
     const job = (name: string, agents: ReadonlyArray<string>, depth: number): Job => {
       const delegates = depth < 2 && chance(0.3)
@@ -147,11 +154,20 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       lateBy: "5 seconds"
     }
     const hostCrashes = calm ? [] : some(1, 0.15, () => ({ at: int(500, 30_000), down: int(100, 15_000) }))
-    const user = calm ? [] : some(1, 0.3, (): UserAct => ({
-      at: int(100, 30_000),
-      afterPrompt: chance(0.5) ? int(0, 30) : undefined,
-      does: pick(["abort the root", "abort a child", "delete a child", "delete the root", "stop the mission"])
-    }))
+    const user = calm ? [] : some(1, 0.4, (): UserAct => {
+      if (chance(0.4)) {
+        const does = pick(["abort the root", "abort a child", "delete a child", "delete the root", "stop the mission"])
+        return { at: int(100, 30_000), afterPrompt: undefined, does }
+      }
+      const delegates = jobs.some(({ below }) => below.length > 0) && chance(0.6)
+      return {
+        at: int(0, 5_000),
+        afterPrompt: int(0, 12),
+        does: delegates
+          ? "abort the parent"
+          : pick(["abort the root", "abort a child", "delete a child", "stop the mission"])
+      }
+    })
     const crashes = calm ? [] : some(2, 0.45, (): Crash => {
       const isOfUser = user.length > 0 && chance(0.4)
       return {

@@ -112,13 +112,19 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       SessionClient.of({
         ...client,
         prompt: (prompt) =>
-          Effect.tap(client.prompt(prompt), () => {
-            const place = prompt.session === root ? -1 : atPrompts.findIndex(({ at }) => at <= now())
-            const [user] = place < 0 ? [] : atPrompts.splice(place, 1)
-            return user === undefined
-              ? Effect.void
-              : Effect.forkIn(Effect.delay(act(user, prompt.session), user.afterPrompt ?? 0), here)
-          })
+          Effect.tap(
+            client.prompt(prompt),
+            Effect.fnUntraced(function*() {
+              const parent = (yield* host.sessions).find(({ id }) => id === prompt.session)?.parent
+              const place = atPrompts.findIndex(({ at, does }) =>
+                parent !== undefined && at <= now() && (does !== "abort the parent" || parent !== root)
+              )
+              const [user] = place < 0 ? [] : atPrompts.splice(place, 1)
+              if (user === undefined) return
+              const whom = (user.does === "abort the parent" ? parent : undefined) ?? prompt.session
+              yield* Effect.forkIn(Effect.delay(act(user, whom), user.afterPrompt ?? 0), here)
+            })
+          )
       })
 
     /** A new instance that lives in a process of the host, and serves the mission below a root session. */
@@ -241,16 +247,16 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     }
     const act = Effect.fnUntraced(function*(
       user: UserAct,
-      prompted: SessionId | undefined,
+      whom: SessionId | undefined,
       patience = 20
     ): Effect.fn.Return<void, SessionError> {
       const { does } = user
       const children = (yield* host.sessions).filter(({ parent }) => parent !== undefined)
-      const child = prompted ?? children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      const child = whom ?? children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
       // There is something to abort when the Commander works: the user waits for that, for a while.
       const isAtWork = (yield* host.direct.statuses).has(root)
       if (does === "abort the root" && !isAtWork && patience > 0) {
-        if (prompted === undefined) events.push([now() + step, act(user, undefined, patience - 1)])
+        if (whom === undefined) events.push([now() + step, act(user, undefined, patience - 1)])
         else atPrompts.push(user)
         return
       }
@@ -263,7 +269,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         yield* host.direct.abort(root)
         events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
       } else if (does === "stop the mission") yield* stop(instance)
-      else if (does === "abort a child") yield* host.direct.abort(child)
+      else if (does === "abort a child" || does === "abort the parent") yield* host.direct.abort(child)
       else yield* host.direct.delete(does === "delete the root" ? root : child)
     }, Effect.exit)
     for (const user of scenario.user) if (user.afterPrompt === undefined) events.push([user.at, act(user, undefined)])
