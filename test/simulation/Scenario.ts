@@ -133,7 +133,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       return {
         name,
         agent: delegates ? "Architect" : nature === "asks" ? asker.name : pick(agents),
-        background: chance(0.7),
+        background: chance(0.6),
         nature,
         delay: int(0, 8_000),
         below: delegates
@@ -173,7 +173,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       return {
         effect: int(1, isOfUser ? 15 : 60),
         since: isOfUser ? "the user has acted" : "the instance has started",
-        moment: pick(["before", "after", "torn"]),
+        moment: pick(["before", "after", "after", "torn"]),
         withHost: chance(0.6),
         down: int(10, 20_000)
       }

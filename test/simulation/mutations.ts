@@ -191,13 +191,6 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
 
   {
-    promise: "A child is told of its tasks when it has a slot",
-    file: "tasks/TaskLife.ts",
-    find: `if (task.session !== undefined) yield* notices.await(task.session, Deferred.await(hasSlot))`,
-    replace: ``,
-    expects: /worked at once/
-  },
-  {
     promise: "A child that gave its slot up is told of its tasks when it has one again",
     file: "tasks/TaskLife.ts",
     find: `yield* notices.await(session, slot.regained)`,
