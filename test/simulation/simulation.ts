@@ -62,7 +62,7 @@ const step = 1_000
 export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
   const lines: Array<readonly [number, string]> = []
   const { clock, pass, scheduler } = VirtualTime.make()
-  const now = clock.currentTimeMillisUnsafe
+  const now = () => clock.currentTimeMillisUnsafe()
   const note = (line: string) => void lines.push([now(), line])
   const gauge = makeGauge(scenario.limits, note)
   const notifier = Layer.succeed(Notifier, {
