@@ -456,7 +456,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       const adopt = Effect.fnUntraced(function*(mission: Mission.Mission) {
         if ((yield* missions.get(mission.root)) !== undefined) return // the user has spoken since
-        yield* budgets.hold(mission.root)
+        // Until it is woken, which one that is not active is by the user alone.
+        if (mission.state === "active") yield* budgets.hold(mission.root)
         yield* missions.add(mission)
         yield* missions.apply(mission.root, { type: "adopted" })
         if (mission.planned !== undefined) orphans.add(mission.root)
