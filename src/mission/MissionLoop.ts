@@ -172,7 +172,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const mend = Effect.fnUntraced(function*(root: SessionId, { action, instruction, wait }: Decision) {
         yield* Effect.sleep(wait)
         if (action.type === "compact") yield* client.compact(root)
-        yield* instruct(root, instruction, action.type === "switch" ? action.model : undefined)
+        // Of the few tries none is to be spent on a host that does not answer: it is asked until it does, and takes it once.
+        const id = yield* ids.message
+        yield* untilHostAnswers(instruct(root, instruction, action.type === "switch" ? action.model : undefined, id))
       }, Effect.catchCause((cause) => Effect.logWarning("a Commander could not be told to go on yet", cause)))
 
       /** The Commander's turn was aborted by the user, or failed. */
@@ -316,10 +318,10 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         Effect.tapError(sending, () => missions.apply(root, { type: "unsent" }))
 
       /** Says something to the Commander that starts a turn. */
-      const instruct = Effect.fnUntraced(function*(root: SessionId, text: string, model?: ModelRef) {
+      const instruct = Effect.fnUntraced(function*(root: SessionId, text: string, model?: ModelRef, known?: MessageId) {
         const target = yield* client.get(root)
         yield* touch(root)
-        const id = yield* ids.message
+        const id = known ?? (yield* ids.message)
         yield* client.prompt({
           session: root,
           id,

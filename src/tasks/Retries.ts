@@ -41,9 +41,12 @@ export class Retries extends Context.Service<Retries, {
       const goOn = Effect.fnUntraced(function*(task: Task, mending: Mending, session: SessionId, slot: Slot) {
         const { run } = task
         const wait = mending.until - (yield* Clock.currentTimeMillis)
-        if (wait > 0) yield* slot.parkedWhile(Effect.sleep(wait))
         const model = mending.model ?? task.model
-        if (mending.model !== undefined) yield* slot.switchTo(mending.model)
+        // For the other model from the first place in line on: a slot that were got and given up again would wake whoever
+        // waits for it to tell the child of its tasks.
+        const switching = mending.model === undefined ? Effect.void : slot.switchTo(mending.model)
+        if (wait > 0) yield* slot.parkedWhile(Effect.andThen(switching, Effect.sleep(wait)))
+        else yield* switching
         yield* slot.regained
         if (mending.promptId === undefined) {
           if (mending.compact === true) yield* shorten(task, session)

@@ -2,7 +2,7 @@
 import { Clock, Context, Duration, Effect, Layer } from "effect"
 import { Config } from "../Config.ts"
 import { ownPrompt, type SessionId } from "../domain/Session.ts"
-import { formatDuration, isSettled, type Task, type TaskId } from "../domain/Task.ts"
+import { formatDuration, type Task, type TaskId } from "../domain/Task.ts"
 import { Notifier, presets } from "../host/Notifier.ts"
 import { SessionClient } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
@@ -29,11 +29,12 @@ export class StallWatch extends Context.Service<StallWatch, {
       const store = yield* TaskStore
       const patience = Duration.toMillis(config.stallAfter)
 
-      /** A child that waits for tasks of its own, for a slot, or for a person is not stalled: they have limits of their own. */
-      const isWaiting = Effect.fnUntraced(function*(task: Task, slot: Slot) {
-        if (task.asking === true || !(yield* slot.isHeld)) return true
-        return (yield* store.all).some((other) => other.parent === task.session && !isSettled(other))
-      })
+      /**
+       * A child that waits for tasks of its own, for a slot, or for a person is not stalled: they have limits of their own.
+       * It holds no slot meanwhile. One that holds it keeps those very tasks in line, and has to show that it works.
+       */
+      const isWaiting = (task: Task, slot: Slot) =>
+        task.asking === true ? Effect.succeed(true) : Effect.map(slot.isHeld, (held) => !held)
 
       const show = Effect.fnUntraced(function*(task: Task, what: string) {
         yield* Effect.ignore(store.apply(task.id, { type: "stalled", run: task.run, what })) // it may have ended just now

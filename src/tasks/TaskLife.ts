@@ -406,10 +406,13 @@ export class TaskLife extends Context.Service<TaskLife, {
                     : `OpenCode did not begin its turn within ${words(config.startTimeout)}.`
                 }
               }
-              if (outcome.type === "silent") yield* quieten(session, promptId)
               // A call of the child that waited, and was cut off with its turn, may have left it without.
-              yield* slot.regained
-              yield* nextRun(id, session, instruction)
+              const again = Effect.andThen(slot.regained, nextRun(id, session, instruction))
+              // A notice in between would start a turn that ends before the next run has begun.
+              yield* notices.quietly(
+                session,
+                outcome.type === "silent" ? Effect.andThen(quieten(session, promptId), again) : again
+              )
             }
           }
         }

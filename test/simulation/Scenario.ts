@@ -31,6 +31,22 @@ const natures = [
 ] as const
 type Nature = (typeof natures)[number]
 
+/** How it behaves once it has delegated its work. */
+const parentNatures: ReadonlyArray<Nature> = [
+  "plain",
+  "plain",
+  "plain",
+  "plain",
+  "plain",
+  "refused",
+  "limited",
+  "overloaded always",
+  "dies once",
+  "dies always",
+  "hangs once",
+  "hangs always"
+]
+
 export interface Job {
   readonly name: string
   readonly agent: string
@@ -44,12 +60,28 @@ export interface Job {
 
 /** The end of an instance at one of its effects, with its host or without. */
 export interface Crash {
-  /** How many effects after the instance has started. */
+  /** How many effects after that. */
   readonly effect: number
+  readonly since: "the instance has started" | "the user has acted"
   readonly moment: Moment
   readonly withHost: boolean
   /** Until the next instance starts, ms. */
   readonly down: number
+}
+
+export interface UserAct {
+  /** Ms after the start. */
+  readonly at: number
+  /** Not just then, but so many ms after the next prompt to a child: when its turn is about to begin, or has begun. */
+  readonly afterPrompt: number | undefined
+  readonly does:
+    | "abort the root"
+    | "abort a child"
+    /** The one that has delegated what is prompted, if that is not the Commander. */
+    | "abort the parent"
+    | "delete a child"
+    | "delete the root"
+    | "stop the mission"
 }
 
 export interface Scenario {
@@ -64,10 +96,7 @@ export interface Scenario {
   readonly crashes: ReadonlyArray<Crash>
   /** The host dies and comes back, and the instance lives on. Times in ms after the start. */
   readonly hostCrashes: ReadonlyArray<{ readonly at: number; readonly down: number }>
-  readonly user: ReadonlyArray<{
-    readonly at: number
-    readonly does: "abort the root" | "abort a child" | "delete a child" | "delete the root"
-  }>
+  readonly user: ReadonlyArray<UserAct>
   readonly disk: ReadonlyArray<{
     readonly at: number
     readonly lasts: number
@@ -96,15 +125,15 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
     const chance = (probability: number) => next() < probability
     const some = <A>(most: number, probability: number, draw: () => A): ReadonlyArray<A> =>
       Array.from({ length: most }, () => chance(probability) ? [draw()] : []).flat()
-    const pick = <A>(options: ReadonlyArray<A>): A => options[int(0, options.length - 1)] as A // never empty
+    const pick = <const A>(options: ReadonlyArray<A>): A => options[int(0, options.length - 1)] as A // never empty
 
     const job = (name: string, agents: ReadonlyArray<string>, depth: number): Job => {
-      const delegates = depth < 2 && chance(0.25)
-      const nature = delegates ? "plain" : pick(natures)
+      const delegates = depth < 2 && chance(0.3)
+      const nature = pick(delegates ? parentNatures : natures)
       return {
         name,
         agent: delegates ? "Architect" : nature === "asks" ? asker.name : pick(agents),
-        background: chance(0.7),
+        background: chance(0.6),
         nature,
         delay: int(0, 8_000),
         below: delegates
@@ -124,17 +153,31 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       slowBy: "5 seconds",
       lateBy: "5 seconds"
     }
-    const crashes = calm ? [] : some(2, 0.45, () => ({
-      effect: int(1, 60),
-      moment: pick(["before", "after", "torn"] as const),
-      withHost: chance(0.7),
-      down: int(10, 20_000)
-    }))
     const hostCrashes = calm ? [] : some(1, 0.15, () => ({ at: int(500, 30_000), down: int(100, 15_000) }))
-    const user = calm ? [] : some(1, 0.25, () => ({
-      at: int(100, 30_000),
-      does: pick(["abort the root", "abort a child", "delete a child", "delete the root"] as const)
-    }))
+    const user = calm ? [] : some(1, 0.4, (): UserAct => {
+      if (chance(0.4)) {
+        const does = pick(["abort the root", "abort a child", "delete a child", "delete the root", "stop the mission"])
+        return { at: int(100, 30_000), afterPrompt: undefined, does }
+      }
+      const delegates = jobs.some(({ below }) => below.length > 0) && chance(0.6)
+      return {
+        at: int(0, 5_000),
+        afterPrompt: int(0, 12),
+        does: delegates
+          ? "abort the parent"
+          : pick(["abort the root", "abort a child", "delete a child", "stop the mission"])
+      }
+    })
+    const crashes = calm ? [] : some(2, 0.45, (): Crash => {
+      const isOfUser = user.length > 0 && chance(0.4)
+      return {
+        effect: int(1, isOfUser ? 15 : 60),
+        since: isOfUser ? "the user has acted" : "the instance has started",
+        moment: pick(["before", "after", "after", "torn"]),
+        withHost: chance(0.6),
+        down: int(10, 20_000)
+      }
+    })
     const disk = calm ? [] : some(1, 0.15, () => ({
       at: int(0, 20_000),
       lasts: int(100, 20_000),
@@ -240,6 +283,8 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         return before < times ? failure : otherwise
       }
       const isFirstRun = request.users.length === 1
+      const managed = manage(request, session, job.below)
+      if (managed !== undefined && "toolCalls" in managed) return managed
       const result = { text: `RESULT of ${job.name}, call ${request.index}` }
       switch (job.nature) {
         case "tool":
@@ -272,7 +317,7 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
         case "hangs always":
           return yield* Effect.never
         case "plain":
-          return manage(request, session, job.below) ?? result
+          return managed ?? result
       }
     }
   )
@@ -307,6 +352,7 @@ export const makeScript = (scenario: Scenario, trace: (line: string) => void): S
     const fails = scenario.commanderFails
     const call = ++commanderCalls
     if (fails !== undefined && call >= fails.at && call < fails.at + fails.times) return overloaded
+    if (request.users.at(-1)?.startsWith("Show the user this") === true) return { text: "That is how it is." }
     return (scenario.plan === undefined
       ? manage(request, session, scenario.jobs)
       : managePlan(request, session, scenario.plan))

@@ -19,6 +19,7 @@ import { Command, Flag } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { type Mutation, mutations } from "./mutations.ts"
+import { workerFlags } from "./simulate.ts"
 
 /** A mutation that no longer fits the source tests nothing. */
 export class StaleMutation extends Schema.TaggedError<StaleMutation>()("StaleMutation", {
@@ -77,9 +78,11 @@ export const tryMutation = Effect.fnUntraced(function*(
   const ended = yield* Effect.gen(function*() {
     const handle = yield* spawner.spawn(
       // A build that loops hears no signal that it could handle.
-      ChildProcess.make(process.execPath, [path.join(folder, "test/simulation/simulate.ts"), ...options.map(String)], {
-        killSignal: "SIGKILL"
-      })
+      ChildProcess.make(
+        process.execPath,
+        [...workerFlags, path.join(folder, "test/simulation/simulate.ts"), ...options.map(String)],
+        { killSignal: "SIGKILL" }
+      )
     )
     yield* Stream.decodeText(handle.all).pipe(
       Stream.splitLines,

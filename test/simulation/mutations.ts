@@ -138,6 +138,14 @@ export const mutations: ReadonlyArray<Mutation> = [
     expects: /was never told|did not end/
   },
 
+  {
+    promise: "An answer counts as told when the host has it",
+    file: "tasks/Notices.ts",
+    find: `yield* FiberSet.run(deliveries, Effect.delay(delivered(task.parent), deliveryWait))`,
+    replace: `yield* delivered(task.parent)`,
+    expects: /was never told|recorded as told, and was not/
+  },
+
   // ---- limits hold ------------------------------------------------------------------------------------------------
   {
     promise: "No more children work than may",
@@ -179,6 +187,14 @@ export const mutations: ReadonlyArray<Mutation> = [
     file: "tasks/Concurrency.ts",
     find: `yield* restore(Effect.flatMap(retake, Fiber.await))\n`,
     replace: `yield* retake\n`,
+    expects: /worked at once/
+  },
+
+  {
+    promise: "A child that gave its slot up is told of its tasks when it has one again",
+    file: "tasks/TaskLife.ts",
+    find: `yield* notices.await(session, slot.regained)`,
+    replace: ``,
     expects: /worked at once/
   },
 
@@ -307,6 +323,13 @@ export const mutations: ReadonlyArray<Mutation> = [
     find: `yield* cancelAll((task) => task.parent === session, \`its parent \${id} ended\`)`,
     replace: ``,
     expects: /although its parent/
+  },
+  {
+    promise: "Children of tasks that had ended before a crash are stopped after it",
+    file: "tasks/Recovery.ts",
+    find: `yield* stopEnded(tasks, busy)`,
+    replace: ``,
+    expects: /still at work|worked at once|did not end/
   },
   {
     promise: "When the user aborts, all tasks of the mission end",

@@ -114,12 +114,12 @@ export const checkPromises = Effect.fnUntraced(function*(
       broken.push(`${task.id} (${task.description}) went on although the user had aborted the mission`)
     }
     // Where nothing goes wrong but what the models do, a task ends as its model makes it end. In no case has it to be
-    // stopped at its time limit: stalls are found sooner, and only those below it may take longer. A parent that reached
-    // its own limit takes those below with it.
+    // stopped at its time limit: stalls are found sooner, and only those below it may take longer. A parent that ended
+    // badly takes those below with it.
     const job = allJobs(scenario.jobs).find((job) => task.description.endsWith(titleOf(job)))
     if (job !== undefined && job.below.length === 0) {
       const natural = naturalEnd(job)
-      const wentWithParent = task.state === "cancelled" && parent?.state === "timed_out"
+      const wentWithParent = task.state === "cancelled" && parent !== undefined && parent.state !== "completed"
       if (isCalm(scenario) ? task.state !== natural && !wentWithParent : task.state === "timed_out") {
         broken.push(`${task.id} (${task.description}, ${job.nature}) is ${task.state}, not ${natural}`)
       }

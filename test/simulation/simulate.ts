@@ -38,6 +38,9 @@ const runAll = Effect.fnUntraced(function*(
   return failed
 })
 
+/** Errors are a part of every mission, and nobody reads where they were made; most of what is allocated is short-lived. */
+export const workerFlags = ["--stack-trace-limit=0", "--max-semi-space-size=32"]
+
 /** Shares the seeds between processes, and waits for all. Tells how many of them failed. */
 const share = Effect.fnUntraced(function*(seed: number, missions: number, jobs: number) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
@@ -46,6 +49,7 @@ const share = Effect.fnUntraced(function*(seed: number, missions: number, jobs: 
     Array.from({ length: jobs }, (_, job) => [seed + job * size, Math.min(size, missions - job * size)] as const),
     Effect.fnUntraced(function*([first, count]) {
       const handle = yield* spawner.spawn(ChildProcess.make(process.execPath, [
+        ...workerFlags,
         fileURLToPath(import.meta.url),
         "--seed",
         String(first),

@@ -1,6 +1,5 @@
 /** Runs one simulated mission under the virtual clock, with all that goes wrong in it, and checks the promises at its end. */
-import { Clock, Effect, Exit, Layer, Path, Random, References, Scope, Stream } from "effect"
-import { TestClock } from "effect/testing"
+import { Clock, Effect, Exit, Layer, Path, Random, References, Scheduler, Scope, Stream } from "effect"
 import * as CrashGate from "../../adapters/test/CrashGate.ts"
 import * as EmptySearch from "../../adapters/test/EmptySearch.ts"
 import * as MemoryFileSystem from "../../adapters/test/MemoryFileSystem.ts"
@@ -10,18 +9,20 @@ import * as SimulatedProcessGroups from "../../adapters/test/SimulatedProcessGro
 import * as SimulatedWeb from "../../adapters/test/SimulatedWeb.ts"
 import { commander } from "../../src/agents/team.ts"
 import { readConfig } from "../../src/Config.ts"
-import type { SessionId } from "../../src/domain/Session.ts"
+import { ownPrompt, type SessionId } from "../../src/domain/Session.ts"
 import { isOpen } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient, type SessionError } from "../../src/host/SessionClient.ts"
 import { Ids } from "../../src/Ids.ts"
 import { MissionLoop } from "../../src/mission/MissionLoop.ts"
 import { Missions } from "../../src/mission/Missions.ts"
+import { UserCommands } from "../../src/mission/UserCommands.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
 import { Concurrency } from "../../src/tasks/Concurrency.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import { checkPromises, checkRecords, makeGauge } from "./promises.ts"
-import { asker, type Crash, goal, makeScript, mostRetries, type Scenario } from "./Scenario.ts"
+import { asker, type Crash, goal, makeScript, mostRetries, type Scenario, type UserAct } from "./Scenario.ts"
+import * as VirtualTime from "./VirtualTime.ts"
 
 export interface Outcome {
   readonly seed: number
@@ -60,7 +61,8 @@ const step = 1_000
 
 export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
   const lines: Array<readonly [number, string]> = []
-  let now = () => 0
+  const { clock, pass, scheduler } = VirtualTime.make()
+  const now = () => clock.currentTimeMillisUnsafe()
   const note = (line: string) => void lines.push([now(), line])
   const gauge = makeGauge(scenario.limits, note)
   const notifier = Layer.succeed(Notifier, {
@@ -85,9 +87,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     const config = readConfig(settings(scenario), "the simulation").values
     const broken: Array<string> = []
     let crashes = 0
-    const clock = yield* Clock.Clock
-    now = () => clock.currentTimeMillisUnsafe()
-    const pass = (ms: number) => TestClock.adjust(ms)
+    let settledFrom = 0
+    const here = yield* Effect.scope
 
     /** Runs beside the passing of time. */
     const doing = Effect.fnUntraced(function*<A, E, R>(effect: Effect.Effect<A, E, R>) {
@@ -101,6 +102,31 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
     })
 
+    const arm = Effect.fnUntraced(function*(gate: CrashGate.CrashGate, { effect, moment }: Crash) {
+      yield* gate.arm((yield* gate.effects).length + effect, moment)
+    })
+
+    /** What the user does soon after a child has been given a prompt. */
+    const atPrompts = scenario.user.filter(({ afterPrompt }) => afterPrompt !== undefined)
+    const watched = (client: SessionClient["Service"]) =>
+      SessionClient.of({
+        ...client,
+        prompt: (prompt) =>
+          Effect.tap(
+            client.prompt(prompt),
+            Effect.fnUntraced(function*() {
+              const parent = (yield* host.sessions).find(({ id }) => id === prompt.session)?.parent
+              const place = atPrompts.findIndex(({ at, does }) =>
+                parent !== undefined && at <= now() && (does !== "abort the parent" || parent !== root)
+              )
+              const [user] = place < 0 ? [] : atPrompts.splice(place, 1)
+              if (user === undefined) return
+              const whom = (user.does === "abort the parent" ? parent : undefined) ?? prompt.session
+              yield* Effect.forkIn(Effect.delay(act(user, whom), user.afterPrompt ?? 0), here)
+            })
+          )
+      })
+
     /** A new instance that lives in a process of the host, and serves the mission below a root session. */
     const start = Effect.fnUntraced(function*(process: SimulatedProcess, root: SessionId, crash: Crash | undefined) {
       const owner = yield* processes.start()
@@ -108,7 +134,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       const scope = yield* Scope.make()
       const ports = CrashGate.layer(gate).pipe(
         Layer.provide(SimulatedInstance.layer(owner)),
-        Layer.provide(Layer.succeed(SessionClient, process.client))
+        Layer.provide(Layer.succeed(SessionClient, watched(process.client)))
       )
       const context = yield* Layer.buildWithScope(Layer.provide(Orchestrator.layer(config), ports), scope)
       const { tools } = yield* Effect.provide(Orchestrator, context)
@@ -120,7 +146,7 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
         Effect.andThen(crash?.withHost === true ? process.crash : Effect.andThen(gauge.stop, host.withdraw(root))),
         Effect.forkScoped({ startImmediately: true })
       )
-      if (crash !== undefined) yield* gate.arm((yield* gate.effects).length + crash.effect, crash.moment)
+      if (crash?.since === "the instance has started") yield* arm(gate, crash)
       return { process, root, owner, gate, scope, context, crash }
     })
     type Instance = Effect.Success<ReturnType<typeof start>>
@@ -151,6 +177,17 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       )
       if (root === instance.root) isKept = scenario.disk.length === 0
       yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander })
+    }, Effect.exit)
+
+    /** The user types `/stop`, and something else later. */
+    const stop = Effect.fnUntraced(function*({ context, gate, process, root }: Instance) {
+      if ((yield* missionOf(instance))?.state === "active") abortedAt = now()
+      events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
+      const { text } = yield* gate.guard(Effect.flatMap(UserCommands, ({ run }) => run("stop", "", root))).pipe(
+        Effect.provide(context)
+      )
+      const metadata = ownPrompt("command")
+      yield* process.direct.prompt({ session: root, id: yield* ids.message, text, agent: commander, metadata })
     }, Effect.exit)
 
     /** What the instance dies of ends it at once: nothing of it reaches the world any more. */
@@ -209,23 +246,33 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       ])
     }
     const act = Effect.fnUntraced(function*(
-      does: Scenario["user"][number]["does"],
+      user: UserAct,
+      whom: SessionId | undefined,
       patience = 20
     ): Effect.fn.Return<void, SessionError> {
+      const { does } = user
       const children = (yield* host.sessions).filter(({ parent }) => parent !== undefined)
-      const child = children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      const child = whom ?? children[Math.floor(scenario.seed % Math.max(1, children.length))]?.id ?? root
+      // There is something to abort when the Commander works: the user waits for that, for a while.
+      const isAtWork = (yield* host.direct.statuses).has(root)
+      if (does === "abort the root" && !isAtWork && patience > 0) {
+        if (whom === undefined) events.push([now() + step, act(user, undefined, patience - 1)])
+        else atPrompts.push(user)
+        return
+      }
       note(`the user decides to ${does}`)
+      settledFrom = now()
+      const { crash, gate } = instance
+      if (crash?.since === "the user has acted") yield* arm(gate, crash)
       if (does === "abort the root") {
-        // There is something to abort when the Commander works: the user waits for that, for a while.
-        const isAtWork = (yield* host.direct.statuses).has(root)
-        if (!isAtWork && patience > 0) return void events.push([now() + step, act(does, patience - 1)])
         if (isAtWork) abortedAt = now()
         yield* host.direct.abort(root)
         events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
-      } else if (does === "abort a child") yield* host.direct.abort(child)
+      } else if (does === "stop the mission") yield* stop(instance)
+      else if (does === "abort a child" || does === "abort the parent") yield* host.direct.abort(child)
       else yield* host.direct.delete(does === "delete the root" ? root : child)
     }, Effect.exit)
-    for (const { at, does } of scenario.user) events.push([at, act(does)])
+    for (const user of scenario.user) if (user.afterPrompt === undefined) events.push([user.at, act(user, undefined)])
     for (const { process: { direct } } of instances()) {
       yield* direct.events.pipe(
         Stream.runForEach((event) =>
@@ -240,7 +287,6 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     // ---- the mission ------------------------------------------------------------------------------------------
 
     for (const one of instances()) yield* doing(say(one, goal))
-    let settledFrom = 0
     while (true) {
       const due = events.filter(([at]) => at <= now())
       for (const event of due) {
@@ -318,7 +364,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
     Effect.scoped,
     Effect.provide(world, { local: true }),
     Random.withSeed(`mission ${scenario.seed}`),
-    Effect.provide(TestClock.layer()),
+    Effect.provideService(Clock.Clock, clock),
+    Effect.provideService(Scheduler.Scheduler, scheduler),
     Effect.provideService(References.MinimumLogLevel, "None")
   )
 }

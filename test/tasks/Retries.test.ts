@@ -12,6 +12,7 @@ import {
   delegate,
   delegates,
   doing,
+  gauge,
   hangs,
   heard,
   type Life,
@@ -236,6 +237,26 @@ describe("another model", () => {
           ? Effect.delay(Effect.succeed({ text: "done" }), "4 seconds")
           : Effect.succeed(limited)
     }, fallback({ concurrency: { models: { "scripted/other": 1 } } }))))
+
+  it.effect("is waited for with one place in line: nothing is told to the child before it has its slot", () => {
+    const { measured, most } = gauge()
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* until(isState("below", "running"))
+      yield* use(root, "delegate_task", { agent: "Builder", description: "other", prompt: "other", background: true })
+      for (const prompt of ["below", "parent", "other"]) {
+        yield* until(isState(prompt, "completed"))
+        assert.strictEqual(most(), 1)
+      }
+    }).pipe(withActors({
+      goal: delegates([{ agent: "general", prompt: "parent" }]),
+      parent: measured(
+        replies({ toolCalls: [delegate({ prompt: "below" })] }, unauthorized, says("done", "5 seconds"))
+      ),
+      below: measured(works("10 seconds")),
+      other: measured(works("10 seconds"))
+    }, fallback({ concurrency: { total: 1 } })))
+  })
 
   it.effect("that the host does not have is passed over", () =>
     Effect.gen(function*() {

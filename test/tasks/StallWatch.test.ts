@@ -143,6 +143,25 @@ describe("a silent child", () => {
       yield* pass("1 minute")
       assert.lengthOf(yield* notices(root), 1)
     }).pipe(withActors({ goal, work: replies(hangs, says("another way", "1 second")) })))
+
+  it.effect("that has tasks of its own in line behind it is no exception: they would wait for it in vain", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(isEnded("work"), "50 minutes", "1 second")
+      assert.lengthOf(yield* silences, 3)
+      assert.strictEqual((yield* task("below")).state, "completed")
+      assert.strictEqual((yield* task("work")).state, "completed")
+      assert.strictEqual((yield* task("work")).run, 2)
+    }).pipe(withActors({
+      goal: delegates([{ agent: "general", prompt: "work" }]),
+      work: replies(
+        { toolCalls: [delegate({ prompt: "below" })] },
+        hangs,
+        says("another way", "1 second"),
+        says("done", "1 second")
+      ),
+      below: says("looked up", "1 second")
+    }, { config: { concurrency: { total: 1 } } })))
 })
 
 describe("after a restart", () => {
