@@ -20,8 +20,8 @@ export type Outcome =
   | { readonly type: "failed"; readonly error: TurnError }
   /** The session was deleted. */
   | { readonly type: "gone" }
-  /** Idle for the stability wait, without a finished turn. */
-  | { readonly type: "stalled"; readonly started: boolean }
+  /** Idle for the stability wait, without a finished turn; `newest` is the last message that was seen. */
+  | { readonly type: "stalled"; readonly started: boolean; readonly newest: MessageId | undefined }
 
 /** The ear of one session: signals that come before anyone asks for the outcome are kept. */
 export interface Watch {
@@ -32,6 +32,8 @@ export interface Watch {
   readonly outcome: (prompt: MessageId, past?: TurnError) => Effect.Effect<Outcome>
   /** Looks without waiting for a signal: what happened before the watch began told nobody. */
   readonly look: Effect.Effect<void>
+  /** Nothing runs in the session, and nothing has come to it since `newest`. Not if the host does not say so. */
+  readonly isStill: (newest: MessageId | undefined) => Effect.Effect<boolean>
 }
 
 type Signal =
@@ -72,7 +74,6 @@ export class Completion extends Context.Service<Completion, {
           if (mailbox !== undefined) Queue.offerUnsafe(mailbox, signal)
         })
 
-      /** Nothing runs in the session, and nothing has come to it since `newest`. Not if the host does not say so. */
       const isStill = (session: SessionId, newest: MessageId | undefined) =>
         Effect.gen(function*() {
           if ((yield* client.statuses).has(session)) return false
@@ -138,7 +139,7 @@ export class Completion extends Context.Service<Completion, {
           const patience = started ? config.stabilityWait : config.startTimeout
           if (now - quietSince < Duration.toMillis(patience)) continue
           // What was read may be old by the time it is here, and a turn may have begun meanwhile.
-          if (yield* isStill(session, turn.newest)) return { type: "stalled", started }
+          if (yield* isStill(session, turn.newest)) return { type: "stalled", started, newest: turn.newest }
           quietSince = undefined
         }
       })
@@ -155,7 +156,8 @@ export class Completion extends Context.Service<Completion, {
           )
           return {
             outcome: (prompt, past) => listen(session, mailbox, prompt, past),
-            look: Effect.sync(() => Queue.offerUnsafe(mailbox, { type: "look" }))
+            look: Effect.sync(() => Queue.offerUnsafe(mailbox, { type: "look" })),
+            isStill: (newest) => isStill(session, newest)
           }
         }),
         observe: (event) => {

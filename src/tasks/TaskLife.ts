@@ -406,12 +406,17 @@ export class TaskLife extends Context.Service<TaskLife, {
                     : `OpenCode did not begin its turn within ${words(config.startTimeout)}.`
                 }
               }
-              // A call of the child that waited, and was cut off with its turn, may have left it without.
-              const again = Effect.andThen(slot.regained, nextRun(id, session, instruction))
               // A notice in between would start a turn that ends before the next run has begun.
               yield* notices.quietly(
                 session,
-                outcome.type === "silent" ? Effect.andThen(quieten(session, promptId), again) : again
+                Effect.gen(function*() {
+                  if (outcome.type === "silent") yield* quieten(session, promptId)
+                  // A call of the child that waited, and was cut off with its turn, may have left it without.
+                  yield* slot.regained
+                  // A notice that was on its way has started a turn: that one is waited for.
+                  if (outcome.type === "stalled" && !(yield* watch.isStill(outcome.newest))) return
+                  yield* nextRun(id, session, instruction)
+                })
               )
             }
           }
