@@ -29,6 +29,7 @@ import {
   maxCount,
   maxFileSize
 } from "../../src/search/Query.ts"
+import { type Literals, literalsOf } from "./literals.ts"
 
 export type ScanRequest = { readonly lines: LinesQuery } | { readonly files: FilesQuery }
 
@@ -47,6 +48,8 @@ interface Hunt {
   readonly line: RE2JS
   /** Tells whole files without a match apart, quickly; absent where that could miss one. */
   readonly file: RE2JS | undefined
+  /** Tells most of those apart without looking for a match at all. */
+  readonly mayHold: (bytes: Buffer) => boolean
   readonly limit: number
   readonly lines: Array<FoundLine>
   total: number
@@ -73,12 +76,13 @@ const scanLines = ({ limit, patterns, target, top }: LinesQuery): ScanAnswer => 
 /** Compiles a pattern, or says what is wrong with it. */
 export const compile = (
   pattern: string
-): Pick<Hunt, "line" | "file"> | { readonly position?: number; readonly problem: string } => {
+): Pick<Hunt, "line" | "file" | "mayHold"> | { readonly position?: number; readonly problem: string } => {
   try {
     // Anchors of the text mean the line here, and flags may be switched off within: the text as a whole is no guide then.
     const isAboutTheText = /\\[AzZ]|\(\?[a-zA-Z]*-/.test(pattern)
     return {
       line: RE2JS.compile(pattern),
+      mayHold: makeFilter(literalsOf(pattern)),
       file: isAboutTheText ? undefined : RE2JS.compile(pattern, RE2JS.MULTILINE)
     }
   } catch (error) {
@@ -92,6 +96,20 @@ export const compile = (
   }
 }
 
+/** Whether one of the texts is in a file of UTF-8. */
+const makeFilter = (literals: Literals | undefined): (bytes: Buffer) => boolean => {
+  if (literals === undefined) return () => true
+  const { isFolded, texts } = literals
+  if (isFolded) {
+    return (bytes) => {
+      const text = bytes.toString("latin1").toLowerCase()
+      return texts.some((one) => text.includes(one))
+    }
+  }
+  const wanted = texts.map((text) => Buffer.from(text))
+  return (bytes) => wanted.some((one) => bytes.includes(one))
+}
+
 const searchFile = (hunts: ReadonlyArray<Hunt>, path: string, bytes: Buffer): void => {
   // UTF-16 is full of zero bytes, but says so at its start.
   const encoding = bytes[0] === 0xff && bytes[1] === 0xfe
@@ -101,8 +119,8 @@ const searchFile = (hunts: ReadonlyArray<Hunt>, path: string, bytes: Buffer): vo
     : "utf-8"
   if (encoding === "utf-8" && bytes.includes(0)) return
   const isPlain = encoding === "utf-8" && bytes[0] !== 0xef && !bytes.includes(carriageReturn)
-  const open = hunts.filter(({ file, total }) =>
-    total < maxCount && (!isPlain || file === undefined || file.test(bytes))
+  const open = hunts.filter(({ file, mayHold, total }) =>
+    total < maxCount && (!isPlain || file === undefined || (mayHold(bytes) && file.test(bytes)))
   )
   if (open.length === 0) return
   const text = new TextDecoder(encoding).decode(bytes) // takes a mark of byte order away
@@ -141,7 +159,8 @@ const readInto = (buffer: Buffer, path: string): Buffer | undefined => {
       const stat = fstatSync(file)
       if (!stat.isFile() || stat.size > maxFileSize) return undefined
       let length = 0
-      while (length < buffer.length) {
+      // Most are read at once. One that says it is empty may be none of the disk's.
+      while (length < buffer.length && (length === 0 || length < stat.size)) {
         const read = readSync(file, buffer, length, buffer.length - length, null)
         if (read === 0) break
         length += read
