@@ -29,7 +29,7 @@ import {
   maxCount,
   maxFileSize
 } from "../../src/search/Query.ts"
-import { type Literals, literalsOf } from "./literals.ts"
+import { filterOf } from "./filter.ts"
 
 export type ScanRequest = { readonly lines: LinesQuery } | { readonly files: FilesQuery }
 
@@ -48,8 +48,8 @@ interface Hunt {
   readonly line: RE2JS
   /** Tells whole files without a match apart, quickly; absent where that could miss one. */
   readonly file: RE2JS | undefined
-  /** Tells most of those apart without looking for a match at all. */
-  readonly mayHold: (bytes: Buffer) => boolean
+  /** Tells most of those apart without looking for a match; absent where nothing is sure to be in one. */
+  readonly filter: RegExp | undefined
   readonly limit: number
   readonly lines: Array<FoundLine>
   total: number
@@ -76,13 +76,13 @@ const scanLines = ({ limit, patterns, target, top }: LinesQuery): ScanAnswer => 
 /** Compiles a pattern, or says what is wrong with it. */
 export const compile = (
   pattern: string
-): Pick<Hunt, "line" | "file" | "mayHold"> | { readonly position?: number; readonly problem: string } => {
+): Pick<Hunt, "line" | "file" | "filter"> | { readonly position?: number; readonly problem: string } => {
   try {
     // Anchors of the text mean the line here, and flags may be switched off within: the text as a whole is no guide then.
     const isAboutTheText = /\\[AzZ]|\(\?[a-zA-Z]*-/.test(pattern)
     return {
       line: RE2JS.compile(pattern),
-      mayHold: makeFilter(literalsOf(pattern)),
+      filter: filterOf(pattern),
       file: isAboutTheText ? undefined : RE2JS.compile(pattern, RE2JS.MULTILINE)
     }
   } catch (error) {
@@ -96,20 +96,6 @@ export const compile = (
   }
 }
 
-/** Whether one of the texts is in a file of UTF-8. */
-const makeFilter = (literals: Literals | undefined): (bytes: Buffer) => boolean => {
-  if (literals === undefined) return () => true
-  const { isFolded, texts } = literals
-  if (isFolded) {
-    return (bytes) => {
-      const text = bytes.toString("latin1").toLowerCase()
-      return texts.some((one) => text.includes(one))
-    }
-  }
-  const wanted = texts.map((text) => Buffer.from(text))
-  return (bytes) => wanted.some((one) => bytes.includes(one))
-}
-
 const searchFile = (hunts: ReadonlyArray<Hunt>, path: string, bytes: Buffer): void => {
   // UTF-16 is full of zero bytes, but says so at its start.
   const encoding = bytes[0] === 0xff && bytes[1] === 0xfe
@@ -119,8 +105,10 @@ const searchFile = (hunts: ReadonlyArray<Hunt>, path: string, bytes: Buffer): vo
     : "utf-8"
   if (encoding === "utf-8" && bytes.includes(0)) return
   const isPlain = encoding === "utf-8" && bytes[0] !== 0xef && !bytes.includes(carriageReturn)
-  const open = hunts.filter(({ file, mayHold, total }) =>
-    total < maxCount && (!isPlain || file === undefined || (mayHold(bytes) && file.test(bytes)))
+  let latin1: string | undefined
+  const asLatin1 = () => latin1 ??= bytes.toString("latin1")
+  const open = hunts.filter(({ file, filter, total }) =>
+    total < maxCount && (!isPlain || file === undefined || (filter?.test(asLatin1()) !== false && file.test(bytes)))
   )
   if (open.length === 0) return
   const text = new TextDecoder(encoding).decode(bytes) // takes a mark of byte order away
