@@ -165,9 +165,9 @@ describe("room", () => {
     }).pipe(memory()))
 })
 
-describe("_metadata.json", () => {
-  const Metadata = Schema.fromJsonString(Schema.Struct({ documents: Schema.Record(Schema.String, Schema.Unknown) }))
+const Metadata = Schema.fromJsonString(Schema.Struct({ documents: Schema.Record(Schema.String, Schema.Unknown) }))
 
+describe("_metadata.json", () => {
   it.effect("names all documents, and is made again from their headers when it is damaged or gone", () =>
     Effect.gen(function*() {
       const memory = yield* disk
@@ -380,7 +380,7 @@ describe("on a real disk", () => {
       assert.strictEqual(yield* fs.readFileString(`${outside}/metadata`), "precious")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  it.live("two processes write into one folder, and every document is whole", () =>
+  it.live("two processes write into one folder at once, and every document is there, whole, and written down", () =>
     Effect.gen(function*() {
       const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
       const fs = yield* FileSystem.FileSystem
@@ -398,10 +398,17 @@ describe("on a real disk", () => {
         { concurrency: 2 }
       )
       assert.deepStrictEqual(codes.map(Number), [0, 0])
-      for (let n = 0; n < 30; n++) {
-        assert.match((yield* get(`https://site.test/${n}`).pipe(within(root))) ?? "", /^(one|two) \d+ x{20000}$/)
+      const sources = [
+        ...["one", "two"].flatMap((name) => Array.from({ length: 50 }, (_, n) => `https://site.test/${name}/${n}`)),
+        ...Array.from({ length: 10 }, (_, n) => `https://site.test/both/${n}`)
+      ]
+      for (const source of sources) {
+        assert.match((yield* get(source).pipe(within(root))) ?? "", /^(one|two) x{20000}$/, source)
       }
-      assert.lengthOf(yield* listed.pipe(within(root)), 30)
-      assert.lengthOf(yield* fs.readDirectory(`${root}/.opencode/docs`), 31)
+      assert.sameMembers(yield* listed.pipe(within(root)), sources)
+      const docs = `${root}/.opencode/docs`
+      const written = yield* Schema.decodeEffect(Metadata)(yield* fs.readFileString(`${docs}/_metadata.json`))
+      assert.sameMembers(Object.keys(written.documents), sources.map((source) => filenameOf({ source })))
+      assert.lengthOf(yield* fs.readDirectory(docs), sources.length + 1)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })
