@@ -182,6 +182,30 @@ describe("_metadata.json", () => {
       }
     }).pipe(memory()))
 
+  it.effect("names also what another process has kept while it was written", () =>
+    Effect.gen(function*() {
+      const memory = yield* disk
+      const { filename } = yield* put("https://site.test/b", "words")
+      const file = (yield* memory.read(`${docs}/${filename}`)) ?? ""
+      yield* DocumentCache.use((cache) => cache.clear())
+      let isAlone = true
+      const rename = memory.fileSystem.rename
+      const shared = FileSystem.FileSystem.of({
+        ...memory.fileSystem,
+        rename: (from, to) =>
+          Effect.suspend(() => {
+            const meanwhile = isAlone && to.endsWith("_metadata.json")
+            if (meanwhile) isAlone = false
+            return Effect.andThen(meanwhile ? memory.put(`${docs}/${filename}`, file) : Effect.void, rename(from, to))
+          })
+      })
+      yield* put("https://site.test/a", "words").pipe(
+        Effect.provide(cacheIn("/project").pipe(Layer.provide(Layer.succeed(FileSystem.FileSystem, shared))))
+      )
+      const written = yield* Schema.decodeEffect(Metadata)((yield* memory.read(`${docs}/_metadata.json`)) ?? "")
+      assert.sameMembers(Object.keys(written.documents), [filename, filenameOf({ source: "https://site.test/a" })])
+    }).pipe(memory()))
+
   it.effect("of a hostile repository can neither read nor delete anything outside of the folder", () =>
     Effect.gen(function*() {
       const memory = yield* disk
