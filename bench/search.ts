@@ -11,6 +11,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as RipgrepSearch from "../adapters/node-search/RipgrepSearch.ts"
 import * as ThreadSearch from "../adapters/node-search/ThreadSearch.ts"
 import type { BadPattern, Search, SearchFailed } from "../src/search/Search.ts"
+import { longestTurn } from "../test/adapters/turns.ts"
 
 const files = Number(process.argv[2] ?? 100_000)
 const rounds = Number(process.argv[3] ?? 5)
@@ -109,11 +110,17 @@ const bench = Effect.gen(function*() {
       for (const way of ["itself", "ripgrep", "thread"] as const) seen[way].push(yield* time(ways[way]))
     }
     const own = median(seen.itself.map(({ took }) => took))
+    const turns = {
+      itself: 0,
+      ripgrep: (yield* longestTurn(ways.ripgrep)).longest,
+      thread: (yield* longestTurn(ways.thread)).longest
+    }
     const column = (way: keyof typeof ways) => {
       const took = median(seen[way].map(({ took }) => took))
       const ratio = way === "itself" ? "" : ` ${(took / own).toFixed(2).padStart(5)} x`
       const held = Math.max(...seen[way].map(({ held }) => held))
-      return `${took.toFixed(0).padStart(6)} ms${ratio}, ${held.toFixed(0).padStart(3)} ms`
+      const turn = way === "itself" ? "" : `/${turns[way].toFixed(0).padStart(2)}`
+      return `${took.toFixed(0).padStart(6)} ms${ratio}, ${held.toFixed(0).padStart(3)}${turn} ms`
     }
     const found = new Set([...seen.ripgrep, ...seen.thread].map(({ found }) => found))
     yield* Console.log(
@@ -123,7 +130,7 @@ const bench = Effect.gen(function*() {
     )
   })
   yield* Console.log(
-    "after each time: the longest that the event loop was held up; beside rg itself this process is idle"
+    "after each time: the longest that the event loop was late, and after the / how much of CPU time its longest turn took; beside rg itself this process is idle, and what is late is the machine"
   )
   for (const [what, pattern] of Object.entries(patterns)) yield* compare(what, [pattern])
   yield* compare("all but the last", Object.values(patterns).slice(0, -1))

@@ -128,10 +128,9 @@ export const make = (binary: string) =>
           Effect.option(fs.stat(query.target)),
           Option.exists(({ type }) => type === "Directory")
         )
-        // A file that is named it reads even where it is ignored; a pattern with such a character it refuses; and it goes
-        // through the tree once for each pattern, the thread for all of them.
-        const isForIt = isFolder && query.patterns.length <= mostPatterns
-          && !query.patterns.some((pattern) => /[\0\n]/.test(pattern))
+        // A file that is named it reads even where it is ignored; and it goes through the tree once for each pattern, the
+        // thread for all of them.
+        const isForIt = isFolder && query.patterns.length <= mostPatterns && query.patterns.every(isForRipgrep)
         if (!isForIt || !(yield* isThere)) {
           return yield* threads.lines(query)
         }
@@ -169,6 +168,10 @@ const options = (isTop: boolean): ReadonlyArray<string> => [
   "--case-sensitive",
   `--max-filesize=${maxFileSize}`
 ]
+
+/** What it does not refuse, and what is compiled quickly: that is done here, and must hold up nothing. */
+const isForRipgrep = (pattern: string): boolean =>
+  !/[\0\n]/.test(pattern) && pattern.length <= 150 && (pattern.match(/\{|\\[pP]/g) ?? []).length <= 3
 
 /** Keeps the first lines of those that come in, in the order of their paths, and counts. */
 const makeTally = (limit: number) => {
