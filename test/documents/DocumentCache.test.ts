@@ -211,7 +211,11 @@ describe("_metadata.json", () => {
       const memory = yield* disk
       const cache = yield* DocumentCache
       yield* memory.put("/project/src/index.ts", "code")
-      yield* memory.put("/project/.opencode/secret.md", "secret")
+      // As well-formed as a document of the cache, so that only the name keeps it from being read.
+      const kept = yield* put("https://site.test/c", "secret")
+      const secret = (yield* memory.read(`${docs}/${kept.filename}`)) ?? ""
+      yield* cache.clear()
+      yield* memory.put("/project/.opencode/secret.md", secret)
       yield* memory.put(`${docs}/notes.md`, "mine")
       const entry = {
         source: "https://site.test/a",
@@ -247,7 +251,7 @@ describe("_metadata.json", () => {
       yield* put("https://site.test/b", "words")
       assert.strictEqual(yield* cache.clear(), 1)
       assert.strictEqual(yield* memory.read("/project/src/index.ts"), "code")
-      assert.strictEqual(yield* memory.read("/project/.opencode/secret.md"), "secret")
+      assert.strictEqual(yield* memory.read("/project/.opencode/secret.md"), secret)
       assert.strictEqual(yield* memory.read(`${docs}/notes.md`), "mine")
     }).pipe(memory()))
 
