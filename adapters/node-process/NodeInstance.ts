@@ -11,21 +11,22 @@ interface Place {
   readonly namespace: string
 }
 
-/** Names processes of this machine, and recognises them again. */
-export const processes = Effect.gen(function*() {
+/** Names processes of this machine, and recognises them again. Any Unix can be looked at as macOS is: with `ps`. */
+export const processes = Effect.fnUntraced(function*(platform: NodeJS.Platform = process.platform) {
   const fs = yield* FileSystem.FileSystem
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const text = (path: string) =>
     fs.readFileString(path).pipe(Effect.map((content) => content.trim()), Effect.orElseSucceed(() => ""))
 
+  const isLinux = platform === "linux"
   const place: Place = {
-    boot: yield* text("/proc/sys/kernel/random/boot_id"),
-    namespace: yield* fs.readLink("/proc/self/ns/pid").pipe(Effect.orElseSucceed(() => ""))
+    boot: isLinux ? yield* text("/proc/sys/kernel/random/boot_id") : "",
+    namespace: isLinux ? yield* fs.readLink("/proc/self/ns/pid").pipe(Effect.orElseSucceed(() => "")) : ""
   }
 
   /** When a process started, in the system's own terms; none when there is no such process. */
   const startOf = (pid: number): Effect.Effect<Option.Option<string>> => {
-    switch (process.platform) {
+    switch (platform) {
       case "linux":
         return Effect.map(text(`/proc/${pid}/stat`), parseStat)
       case "win32":
@@ -35,12 +36,13 @@ export const processes = Effect.gen(function*() {
           `(Get-Process -Id ${pid}).StartTime.ToFileTimeUtc()`
         ])
       default:
-        return output("ps", ["-o", "lstart=", "-p", String(pid)])
+        return Effect.map(output("ps", ["-o", "stat=,lstart=", "-p", String(pid)]), Option.flatMap(parsePs))
     }
   }
 
   const output = (command: string, args: ReadonlyArray<string>) =>
-    spawner.string(ChildProcess.make(command, [...args])).pipe(
+    // The same words for everybody who compares them, whatever language and zone their process has.
+    spawner.string(ChildProcess.make(command, [...args], { env: { LC_ALL: "C", TZ: "UTC" }, extendEnv: true })).pipe(
       Effect.timeout("10 seconds"),
       Effect.map((answer) => answer.trim() === "" ? Option.none<string>() : Option.some(answer.trim())),
       Effect.orElseSucceed(() => Option.none<string>())
@@ -73,11 +75,11 @@ export const processes = Effect.gen(function*() {
   }
 })
 
-export const layer = (root: string) =>
+export const layer = (root: string, platform: NodeJS.Platform = process.platform) =>
   Layer.effect(
     Instance,
     Effect.gen(function*() {
-      const { isAlive, own } = yield* processes
+      const { isAlive, own } = yield* processes(platform)
       return Instance.of({ root, owner: yield* own, isAlive })
     })
   )
@@ -90,4 +92,10 @@ const parseStat = (stat: string): Option.Option<string> => {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
   const started = fields[22 - 3]
   return started === undefined || fields[0] === "Z" ? Option.none() : Option.some(started)
+}
+
+/** State and start as `ps` says them; none for what is only a zombie. */
+const parsePs = (line: string): Option.Option<string> => {
+  const [, state = "Z", started = ""] = /^(\S+)\s+(\S.*)$/.exec(line.trim()) ?? []
+  return state.startsWith("Z") ? Option.none() : Option.some(started)
 }

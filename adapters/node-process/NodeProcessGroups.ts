@@ -34,11 +34,13 @@ read -r _ <&3
 /** Carried by each process of a group in its environment, also by one that has left the group. */
 const marker = "ORCHESTRATOR_COMMAND"
 
-export const layer = Layer.effect(
-  ProcessGroups,
-  Effect.gen(function*() {
+const make = Effect.fnUntraced(
+  function*(platform: NodeJS.Platform) {
+    const isWindows = platform === "win32"
+    const isLinux = platform === "linux"
+    const membersOf = isLinux ? membersByMark : membersByGroup
     const fs = yield* FileSystem.FileSystem
-    const { find, isAlive, own } = yield* NodeInstance.processes
+    const { find, isAlive, own } = yield* NodeInstance.processes(platform)
     const self = yield* own
     const shells = yield* Effect.filter(
       ["/bin/bash", "/usr/bin/bash"],
@@ -136,11 +138,13 @@ export const layer = Layer.effect(
     })
 
     return ProcessGroups.of({ start, endLeft })
-  })
+  }
 )
 
-const isWindows = process.platform === "win32"
-const isLinux = process.platform === "linux"
+/** Any Unix can be driven as macOS is: without a look into the environment of processes. */
+export const layerOn = (platform: NodeJS.Platform) => Layer.effect(ProcessGroups, make(platform))
+
+export const layer = layerOn(process.platform)
 
 /** How long killed processes may take to be gone. */
 const killWait = "2 seconds"
@@ -152,31 +156,38 @@ interface Member {
   readonly pid: number
 }
 
-/** The living processes of a group: those with its number, if that is certain, and on Linux all that carry its mark. */
-const membersOf = (id: CommandId, group: number | undefined): Effect.Effect<ReadonlyArray<Member>> =>
-  isLinux
-    ? Effect.promise(async () => {
-      const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name))
-      const found = await Promise.all(pids.map(async (pid): Promise<ReadonlyArray<Member>> => {
-        try {
-          const stat = await readFile(`/proc/${pid}/stat`, "utf8")
-          // The second field, the program's name, may hold spaces; what follows it begins with the state.
-          const [state, , number] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
-          if (state === "Z" || state === "X") return []
-          if (group !== undefined && Number(number) === group) return [{ pid: Number(pid) }]
-          const environment = await readFile(`/proc/${pid}/environ`, "utf8")
-          return environment.split("\0").includes(`${marker}=${id}`) ? [{ pid: Number(pid) }] : []
-        } catch {
-          return [] // it has gone meanwhile, or is another user's
-        }
-      }))
-      return found.flat()
-    })
-    : Effect.map(run("ps", ["-A", "-o", "pid=,pgid=,stat="]), (listing) =>
+type Members = (id: CommandId, group: number | undefined) => Effect.Effect<ReadonlyArray<Member>>
+
+/** The living processes of a group on Linux: those with its number, if that is certain, and all that carry its mark. */
+const membersByMark: Members = (id, group) =>
+  Effect.promise(async () => {
+    const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name))
+    const found = await Promise.all(pids.map(async (pid): Promise<ReadonlyArray<Member>> => {
+      try {
+        const stat = await readFile(`/proc/${pid}/stat`, "utf8")
+        // The second field, the program's name, may hold spaces; what follows it begins with the state.
+        const [state, , number] = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+        if (state === "Z" || state === "X") return []
+        if (group !== undefined && Number(number) === group) return [{ pid: Number(pid) }]
+        const environment = await readFile(`/proc/${pid}/environ`, "utf8")
+        return environment.split("\0").includes(`${marker}=${id}`) ? [{ pid: Number(pid) }] : []
+      } catch {
+        return [] // it has gone meanwhile, or is another user's
+      }
+    }))
+    return found.flat()
+  })
+
+/** The same on macOS, by the number alone: what has left the group is not found. */
+const membersByGroup: Members = (_, group) =>
+  Effect.map(
+    run("ps", ["-A", "-o", "pid=,pgid=,stat="]),
+    (listing) =>
       listing.split("\n").flatMap((line): ReadonlyArray<Member> => {
         const [pid, number, state = "Z"] = line.trim().split(/\s+/)
         return Number(number) === group && !state.startsWith("Z") ? [{ pid: Number(pid) }] : []
-      }))
+      })
+  )
 
 /** Asks them to end, and waits until none is left, or the grace is over. */
 const terminate = Effect.fnUntraced(function*(

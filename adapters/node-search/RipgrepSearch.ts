@@ -6,6 +6,7 @@ import { Effect, FileSystem, Layer, Option, Schema, Semaphore, Stream } from "ef
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { basename, relative, sep } from "node:path"
 import {
+  byName,
   excerpt,
   type FoundLine,
   type FoundLines,
@@ -45,8 +46,17 @@ type Message = typeof Message.Type
 /** Where a match is in its line, in bytes. */
 const Submatch = Schema.Struct({ start: Schema.Int, end: Schema.Int })
 
+/** With more of them one pass on a thread is faster. */
+const mostPatterns = 2
+
 /** The longest message that is read, in characters: to take longer ones apart would hold up everything else. */
 const maxMessageLength = 500_000
+
+interface Query {
+  readonly target: string
+  readonly top: string
+  readonly limit: number
+}
 
 /** Why ripgrep is left aside for one search. Not for users: another way is taken. */
 class NotByRipgrep extends Schema.TaggedError<NotByRipgrep>()("NotByRipgrep", {}) {}
@@ -66,12 +76,22 @@ export const make = (binary: string) =>
       )
     )
 
-    /** One pattern. Killed with the call. */
-    const find = Effect.fnUntraced(function*(pattern: string, query: { target: string; top: string; limit: number }) {
-      const { limit, target, top } = query
+    /**
+     * One pattern. In no order ripgrep works on all cores; but where it finds more than is counted it has to go in the
+     * order of paths, and ends as soon as it has them. Killed with the call.
+     */
+    const find = (pattern: string, query: Query): Effect.Effect<FoundLines, NotByRipgrep> =>
+      Effect.filterOrElse(
+        run(pattern, query, false),
+        ({ total }) => total < maxCount,
+        () => run(pattern, query, true)
+      )
+
+    const run = Effect.fnUntraced(function*(pattern: string, { limit, target, top }: Query, isSorted: boolean) {
       const handle = yield* spawner.spawn(
         ChildProcess.make(binary, [
           ...options(top === target),
+          ...(isSorted ? ["--sort=path"] : []),
           `--regexp=${toRust(pattern)}`,
           "--",
           `./${relative(top, target)}`
@@ -108,8 +128,10 @@ export const make = (binary: string) =>
           Effect.option(fs.stat(query.target)),
           Option.exists(({ type }) => type === "Directory")
         )
-        // A file that is named it reads even where it is ignored; a pattern with such a character it refuses.
-        if (!isFolder || query.patterns.some((pattern) => /[\0\n]/.test(pattern)) || !(yield* isThere)) {
+        // A file that is named it reads even where it is ignored; and it goes through the tree once for each pattern, the
+        // thread for all of them.
+        const isForIt = isFolder && query.patterns.length <= mostPatterns && query.patterns.every(isForRipgrep)
+        if (!isForIt || !(yield* isThere)) {
           return yield* threads.lines(query)
         }
         for (const pattern of query.patterns) {
@@ -144,19 +166,25 @@ const options = (isTop: boolean): ReadonlyArray<string> => [
   "--no-follow",
   "--crlf",
   "--case-sensitive",
-  "--sort=path",
   `--max-filesize=${maxFileSize}`
 ]
 
-/** Keeps the first lines of those that come in, and counts. */
+/** What it does not refuse, and what is compiled quickly: that is done here, and must hold up nothing. */
+const isForRipgrep = (pattern: string): boolean =>
+  !/[\0\n]/.test(pattern) && pattern.length <= 150 && (pattern.match(/\{|\\[pP]/g) ?? []).length <= 3
+
+/** Keeps the first lines of those that come in, in the order of their paths, and counts. */
 const makeTally = (limit: number) => {
-  const lines: Array<FoundLine> = []
+  let lines: Array<FoundLine> = []
   let total = 0
   let files = 0
   let isComplete = false
   // Those of the file that is being read: it may turn out to be a binary one.
   let pending: Array<FoundLine> = []
   let count = 0
+  const cut = () => {
+    lines = lines.sort(inOrder).slice(0, limit)
+  }
   return {
     /** Takes one message; whether it was the last that is needed. What is no message says nothing. */
     take: (message: Option.Option<Message>): boolean => {
@@ -170,12 +198,13 @@ const makeTally = (limit: number) => {
           const path = toPath(decode(message.value.data.path))
           if (holdsSecrets(basename(path))) return false
           count++
-          if (lines.length + pending.length < limit) pending.push(toLine(path, message.value.data))
+          if (pending.length < limit) pending.push(toLine(path, message.value.data))
           return false
         }
         case "end":
           if (message.value.data.binary_offset !== null || count === 0) return false
           lines.push(...pending)
+          if (lines.length > 2 * limit) cut()
           total = Math.min(maxCount, total + count)
           files++
           isComplete ||= total >= maxCount
@@ -186,9 +215,16 @@ const makeTally = (limit: number) => {
       }
     },
     isComplete: () => isComplete,
-    found: (): FoundLines => ({ lines, total, files })
+    found: (): FoundLines => {
+      cut()
+      return { lines, total, files }
+    }
   }
 }
+
+/** Name by name, as the thread goes. The lines of a file come in their order, and keep it. */
+const inOrder = (a: FoundLine, b: FoundLine): number =>
+  byName(a.path.replaceAll("/", "\0"), b.path.replaceAll("/", "\0"))
 
 const decode = (text: typeof Text.Type): string =>
   "text" in text ? text.text : Buffer.from(text.bytes, "base64").toString("utf8")

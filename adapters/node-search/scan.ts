@@ -29,6 +29,7 @@ import {
   maxCount,
   maxFileSize
 } from "../../src/search/Query.ts"
+import { filterOf } from "./filter.ts"
 
 export type ScanRequest = { readonly lines: LinesQuery } | { readonly files: FilesQuery }
 
@@ -47,6 +48,8 @@ interface Hunt {
   readonly line: RE2JS
   /** Tells whole files without a match apart, quickly; absent where that could miss one. */
   readonly file: RE2JS | undefined
+  /** Tells most of those apart without looking for a match; absent where nothing is sure to be in one. */
+  readonly filter: RegExp | undefined
   readonly limit: number
   readonly lines: Array<FoundLine>
   total: number
@@ -73,12 +76,13 @@ const scanLines = ({ limit, patterns, target, top }: LinesQuery): ScanAnswer => 
 /** Compiles a pattern, or says what is wrong with it. */
 export const compile = (
   pattern: string
-): Pick<Hunt, "line" | "file"> | { readonly position?: number; readonly problem: string } => {
+): Pick<Hunt, "line" | "file" | "filter"> | { readonly position?: number; readonly problem: string } => {
   try {
     // Anchors of the text mean the line here, and flags may be switched off within: the text as a whole is no guide then.
     const isAboutTheText = /\\[AzZ]|\(\?[a-zA-Z]*-/.test(pattern)
     return {
       line: RE2JS.compile(pattern),
+      filter: filterOf(pattern),
       file: isAboutTheText ? undefined : RE2JS.compile(pattern, RE2JS.MULTILINE)
     }
   } catch (error) {
@@ -101,8 +105,10 @@ const searchFile = (hunts: ReadonlyArray<Hunt>, path: string, bytes: Buffer): vo
     : "utf-8"
   if (encoding === "utf-8" && bytes.includes(0)) return
   const isPlain = encoding === "utf-8" && bytes[0] !== 0xef && !bytes.includes(carriageReturn)
-  const open = hunts.filter(({ file, total }) =>
-    total < maxCount && (!isPlain || file === undefined || file.test(bytes))
+  let latin1: string | undefined
+  const asLatin1 = () => latin1 ??= bytes.toString("latin1")
+  const open = hunts.filter(({ file, filter, total }) =>
+    total < maxCount && (!isPlain || file === undefined || (filter?.test(asLatin1()) !== false && file.test(bytes)))
   )
   if (open.length === 0) return
   const text = new TextDecoder(encoding).decode(bytes) // takes a mark of byte order away
@@ -141,7 +147,8 @@ const readInto = (buffer: Buffer, path: string): Buffer | undefined => {
       const stat = fstatSync(file)
       if (!stat.isFile() || stat.size > maxFileSize) return undefined
       let length = 0
-      while (length < buffer.length) {
+      // Most are read at once. One that says it is empty may be none of the disk's.
+      while (length < buffer.length && (length === 0 || length < stat.size)) {
         const read = readSync(file, buffer, length, buffer.length - length, null)
         if (read === 0) break
         length += read

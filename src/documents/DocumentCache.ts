@@ -167,21 +167,39 @@ export class DocumentCache extends Context.Service<DocumentCache, {
       const isExpired = (entry: Entry, now: number) =>
         entry.cachedAt > now + skew || now - entry.cachedAt >= Duration.toMillis(config.expiry)
 
+      /** The names of all documents in the folder, damaged ones too. */
+      const names = Effect.map(fs.readDirectory(folder), (all) => all.filter(isDocumentName).toSorted())
+
       /** Deletes what has expired or has no room, and writes down what is left. */
       const tidy = Effect.gen(function*() {
+        // Another process may write a document, and down that it is there, between our look at the folder and our writing.
+        for (let pass = 0; pass < passes; pass++) {
+          const before = yield* names
+          const gone = yield* tidyOnce
+          yield* sweep(yield* Clock.currentTimeMillis)
+          const after = yield* names
+          if (after.join() === before.filter((name) => !gone.has(name)).join()) return
+        }
+      })
+
+      const tidyOnce = Effect.gen(function*() {
         const all = yield* scan
         const now = yield* Clock.currentTimeMillis // read after the scan: another process may have just written
         let bytes = 0
         let count = 0
         const kept: Array<Entry> = []
+        const gone = new Set<string>()
         for (const entry of all) {
           bytes += entry.bytes
           count++
           if (!isExpired(entry, now) && bytes <= config.maxBytes && count <= config.maxFiles) kept.push(entry)
-          else yield* fs.remove(at(entry.filename), { force: true })
+          else {
+            yield* fs.remove(at(entry.filename), { force: true })
+            gone.add(entry.filename)
+          }
         }
-        yield* sweep(now)
         yield* writeMetadata(kept)
+        return gone
       })
 
       /** What a process that was killed in the middle of a write left behind. */
@@ -289,6 +307,9 @@ const metadataLimit = 5_000_000
 
 /** Files of the folder that are looked at. */
 const scanLimit = 20_000
+
+/** How often the metadata is written again where others write at the same time. The last of them writes all down. */
+const passes = 5
 
 /** A temporary file older than this belongs to nobody. In ms. */
 const leftoverAge = 60 * 60_000

@@ -2,11 +2,11 @@
 
 /**
  * The text, or its beginning and its end with the count of what was left out between them. Cut at line ends where lines
- * are short; the end gets two thirds: in logs and results the outcome comes last.
+ * are short; the end gets two thirds, unless told otherwise: in logs and results the outcome comes last.
  */
-export const cutMiddle = (text: string, limit: number): string => {
+export const cutMiddle = (text: string, limit: number, beginning = 1 / 3): string => {
   if (text.length <= limit) return text
-  const head = Math.floor(limit / 3)
+  const head = Math.floor(limit * beginning)
   const tail = limit - head
   const lineEnd = text.lastIndexOf("\n", head)
   const lineStart = text.indexOf("\n", text.length - tail) + 1

@@ -6,6 +6,7 @@ import { type CachedDocument, DocumentCache, type Entry } from "../documents/Doc
 import { markUntrusted } from "../documents/untrusted.ts"
 import { Web, webPage } from "../documents/Web.ts"
 import { type Found, WebSearch } from "../documents/WebSearch.ts"
+import { cutMiddle } from "../domain/Text.ts"
 import * as Tool from "./Tool.ts"
 
 const text = (description: string) => Schema.String.annotate({ description })
@@ -22,15 +23,16 @@ export const makeWebTools = Effect.gen(function*() {
   const mayFetch = (caller: Tool.Caller) => (url: WebUrl) =>
     caller.ask({ permission: "webfetch", patterns: [url.href], always: ["*"], metadata: { url: url.href } })
 
-  /** The beginning, and how to get the rest. */
+  /** The beginning and the end, and how to get the rest. */
   const shown = (content: string, file: string | undefined) => {
     if (content.length <= config.answerChars) return { content, rest: "" }
     const how = file === undefined
       ? "Fetch it with a selector for the part that you need, or with cache true."
       : `The whole is in ${file}.`
     return {
-      content: content.slice(0, config.answerChars),
-      rest: `\nThese are the first ${config.answerChars} of ${content.length} characters. ${how}`
+      // What a page is about stands at its beginning.
+      content: cutMiddle(content, config.answerChars, 2 / 3),
+      rest: `\nOf ${content.length} characters the middle is left out. ${how}`
     }
   }
 
@@ -182,7 +184,8 @@ export const makeWebTools = Effect.gen(function*() {
             ].join(" · ")
           )
           const listing = yield* markUntrusted(lines.slice(0, listLimit).join("\n"), "the cache")
-          return `${all.length === 1 ? "1 document" : `${all.length} documents`} in .opencode/docs/.\n${listing}`
+          const cut = all.length > listLimit ? ` The newest ${listLimit} of them:` : ""
+          return `${all.length === 1 ? "1 document" : `${all.length} documents`} in .opencode/docs/.${cut}\n${listing}`
         }
         case "get": {
           if (filename === undefined) return yield* needsName("get")

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as HtmlReader from "../../adapters/node-web/HtmlReader.ts"
 import { PageReader } from "../../src/host/PageReader.ts"
+import { longestTurn } from "./turns.ts"
 
 const read = (html: string, selector?: string) =>
   PageReader.use((reader) => reader.toMarkdown(html, { base: "https://site.test/docs/page", selector })).pipe(
@@ -98,12 +99,6 @@ describe("a page", () => {
     }))
 })
 
-/** CPU time of this thread, in ms: other processes do not count. */
-const cpu = () => {
-  const { system, user } = process.threadCpuUsage()
-  return (system + user) / 1_000
-}
-
 const mega = 1_000_000
 const hostile: Readonly<Record<string, string>> = {
   "a long page of every kind": Array.from(
@@ -137,19 +132,9 @@ describe("a hostile page", () => {
     it.live(`of ${what} is read without holding the process for 50 ms`, () =>
       Effect.gen(function*() {
         yield* read(html.slice(0, 50_000)) // the first time, the code is compiled
-        let longest = 0
-        let last = cpu()
-        let timer = setImmediate(function turn() {
-          const now = cpu()
-          longest = Math.max(longest, now - last)
-          last = now
-          timer = setImmediate(turn)
-        })
-        const { markdown } = yield* read(html)
-        clearImmediate(timer)
-        longest = Math.max(longest, cpu() - last)
+        const { longest, result } = yield* longestTurn(read(html))
         assert.isBelow(longest, 50)
-        assert.isBelow(markdown.length, 3_100_000)
+        assert.isBelow(result.markdown.length, 3_100_000)
       }))
   }
 })

@@ -13,20 +13,21 @@ const ownerScript = `
   import { Instance } from "./src/host/Instance.ts"
   const owner = await Effect.runPromise(
     Effect.map(Instance, ({ owner }) => owner).pipe(
-      Effect.provide(NodeInstance.layer("/project")), Effect.provide(NodeServices.layer)
+      Effect.provide(NodeInstance.layer("/project", process.argv[1])), Effect.provide(NodeServices.layer)
     )
   )
   console.log(JSON.stringify(owner))
   process.stdin.resume()
 `
 
-/** A process that knows who it is, and lives until it is killed. */
-const anotherProcess = Effect.gen(function*() {
+/** A process that knows who it is, and lives until it is killed. It has a language and a zone of its own. */
+const anotherProcess = Effect.fnUntraced(function*(platform: string) {
   const told = yield* Deferred.make<string>()
   const gone = yield* Deferred.make<void>()
   const child = yield* Effect.acquireRelease(
     Effect.sync((): ChildProcess => {
-      const child = spawn(process.execPath, ["--input-type=module", "-e", ownerScript], {
+      const child = spawn(process.execPath, ["--input-type=module", "-e", ownerScript, platform], {
+        env: { ...process.env, TZ: "Asia/Tokyo", LC_ALL: "C.UTF-8" },
         stdio: ["pipe", "pipe", "inherit"]
       })
       let text = ""
@@ -52,20 +53,14 @@ const anotherProcess = Effect.gen(function*() {
 
 const withInstance = Effect.provide(Layer.provide(NodeInstance.layer("/project"), NodeServices.layer))
 
-describe("the process of an instance", () => {
-  it.live("is alive to itself, under a name that is a name", () =>
-    Effect.gen(function*() {
-      const { isAlive, owner, root } = yield* Instance
-      assert.strictEqual(root, "/project")
-      assert.strictEqual(owner.pid, process.pid)
-      assert.isTrue(Schema.is(Owner)(owner))
-      assert.strictEqual(yield* isAlive(owner), "alive")
-    }).pipe(withInstance))
-
-  it.live("is seen from another one: alive, paused or not, until it is killed; then dead for ever", () =>
+// As on macOS any Unix can be asked; as on Linux only that one.
+for (const platform of process.platform === "win32" ? [] : [process.platform, "darwin"] as const) {
+  it.live(`a process, looked at as on ${platform}, is alive, paused or not, until it is killed; then dead for ever`, () =>
     Effect.gen(function*() {
       const { isAlive, owner } = yield* Instance
-      const other = yield* anotherProcess
+      assert.strictEqual(yield* isAlive(owner), "alive")
+      assert.strictEqual(yield* isAlive({ ...owner, startedAt: `${owner.startedAt}1` }), "dead")
+      const other = yield* anotherProcess(platform)
       assert.strictEqual(other.owner.machine, owner.machine)
       assert.notStrictEqual(other.owner.pid, owner.pid)
       assert.strictEqual(yield* isAlive(other.owner), "alive")
@@ -74,6 +69,17 @@ describe("the process of an instance", () => {
       yield* other.signal("SIGKILL")
       yield* other.gone
       assert.strictEqual(yield* isAlive(other.owner), "dead")
+    }).pipe(Effect.provide(Layer.provide(NodeInstance.layer("/project", platform), NodeServices.layer))))
+}
+
+describe("the process of an instance", () => {
+  it.live("is alive to itself, under a name that is a name", () =>
+    Effect.gen(function*() {
+      const { isAlive, owner, root } = yield* Instance
+      assert.strictEqual(root, "/project")
+      assert.strictEqual(owner.pid, process.pid)
+      assert.isTrue(Schema.is(Owner)(owner))
+      assert.strictEqual(yield* isAlive(owner), "alive")
     }).pipe(withInstance))
 
   it.live("is dead when its pid belongs to a process that started at another time, or in another boot", () =>

@@ -1,10 +1,14 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
+import { spawnSync } from "node:child_process"
 import { monitorEventLoopDelay } from "node:perf_hooks"
-import { toRust } from "../../adapters/node-search/RipgrepSearch.ts"
+import * as RipgrepSearch from "../../adapters/node-search/RipgrepSearch.ts"
 import * as ThreadSearch from "../../adapters/node-search/ThreadSearch.ts"
 import { open } from "../contracts/Search.ts"
+import { longestTurn } from "./turns.ts"
+
+const hasRipgrep = spawnSync("rg", ["--version"]).status === 0
 
 const world = Layer.provideMerge(ThreadSearch.layer, NodeServices.layer)
 
@@ -39,6 +43,29 @@ describe("a search on a thread", () => {
     }).pipe(Effect.provide(world)))
 })
 
+describe.skipIf(!hasRipgrep)("a search with ripgrep", () => {
+  it.live("does not hold up the event loop, whatever it is to look for and however much it finds", () =>
+    Effect.gen(function*() {
+      const { grep } = yield* open({
+        "few/words": "some words\n",
+        "long": "x".repeat(400_000),
+        ...Object.fromEntries(Array.from({ length: 500 }, (_, n) => [`f${n}`, `line ${n} of many\n`.repeat(100)]))
+      })
+      yield* grep("it is found that ripgrep is there")
+      const hostile = ["(?:(?:\\w{1,10}){1,10}){1,10}".repeat(33), `${"\\pL{30}|".repeat(100)}a`, "(a?)".repeat(250)]
+      for (
+        const [pattern, dir] of [
+          ["line", ""],
+          ["x", ""],
+          ...hostile.map((pattern) => [pattern, "few"] as const)
+        ] as const
+      ) {
+        const { longest } = yield* longestTurn(grep(pattern, dir))
+        assert.isBelow(longest, 50, pattern)
+      }
+    }).pipe(Effect.provide(Layer.provideMerge(RipgrepSearch.layer(), NodeServices.layer))))
+})
+
 describe("a pattern in ripgrep's words", () => {
   it("is about ASCII, and takes what RE2 takes as it stands", () => {
     const table: ReadonlyArray<readonly [string, string]> = [
@@ -52,6 +79,6 @@ describe("a pattern in ripgrep's words", () => {
       ["\\Qa.{\\Eb", "a\\.\\{b"],
       ["\\/\\\"\\.\\ ", "/\"\\. "]
     ]
-    for (const [pattern, words] of table) assert.strictEqual(toRust(pattern), words)
+    for (const [pattern, words] of table) assert.strictEqual(RipgrepSearch.toRust(pattern), words)
   })
 })

@@ -316,6 +316,7 @@ describe("what a command may do", () => {
         assert.deepStrictEqual(yield* asks("inside"), ["bash a"])
         assert.deepStrictEqual(yield* asks(`${root}/inside/..`), ["bash a"])
         assert.deepStrictEqual(yield* asks(`${elsewhere}/deep`), [outside, "bash a"])
+        assert.deepStrictEqual(yield* asks(`../${elsewhere.split("/").at(-1)}/deep`), [outside, "bash a"])
         assert.deepStrictEqual(yield* asks("link/deep"), [outside, "bash a"])
         assert.deepStrictEqual(yield* asks("link/back/inside"), ["bash a"])
         assert.deepStrictEqual(yield* asks("link/deep", "reject"), [outside])
@@ -323,6 +324,7 @@ describe("what a command may do", () => {
         assert.deepStrictEqual(folders, [
           `${root}/inside`,
           root,
+          `${elsewhere}/deep`,
           `${elsewhere}/deep`,
           `${elsewhere}/deep`,
           `${root}/inside`

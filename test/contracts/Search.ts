@@ -108,6 +108,22 @@ export const searchContract = (
       )
 
       promises(
+        "gives the first ones by their paths, whichever is found first",
+        Effect.gen(function*() {
+          const names = Array.from({ length: 400 }, (_, n) => `d${n % 5}${n % 2 === 0 ? "/" : "."}e${n % 13}/f${n}`)
+          const { grep } = yield* open(Object.fromEntries(names.map((name) => [name, "hit\nmiss\nhit\n"])))
+          const inOrder = names.map((name) => name.split("/")).sort((a, b) => {
+            const at = a.findIndex((part, index) => part !== b[index])
+            return (a[at] ?? "") < (b[at] ?? "") ? -1 : 1
+          })
+          assert.deepStrictEqual(
+            yield* grep("hit", "", 15),
+            inOrder.flatMap((name) => [1, 3].map((line) => `${name.join("/")}:${line}: hit`)).slice(0, 15)
+          )
+        })
+      )
+
+      promises(
         "finds for several patterns what it finds for each of them",
         Effect.gen(function*() {
           const { lines } = yield* open({ "a": "one\ntwo\none two\n", "b": "two" })
@@ -133,6 +149,7 @@ export const searchContract = (
             ["^ab", "abc", "cab"],
             ["bc$", "abc", "bcd"],
             ["(?i)abc", "xABCx", "ab"],
+            ["(?i)ask|tell", "a\u017F\u212A", "as"],
             ["a{2,3}b", "aab", "ab"],
             ["(foo|bar)+baz", "foobarbaz", "foo"],
             ["fn() {", "fn {", "fnx"],

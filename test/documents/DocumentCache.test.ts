@@ -165,9 +165,9 @@ describe("room", () => {
     }).pipe(memory()))
 })
 
-describe("_metadata.json", () => {
-  const Metadata = Schema.fromJsonString(Schema.Struct({ documents: Schema.Record(Schema.String, Schema.Unknown) }))
+const Metadata = Schema.fromJsonString(Schema.Struct({ documents: Schema.Record(Schema.String, Schema.Unknown) }))
 
+describe("_metadata.json", () => {
   it.effect("names all documents, and is made again from their headers when it is damaged or gone", () =>
     Effect.gen(function*() {
       const memory = yield* disk
@@ -182,12 +182,40 @@ describe("_metadata.json", () => {
       }
     }).pipe(memory()))
 
+  it.effect("names also what another process has kept while it was written", () =>
+    Effect.gen(function*() {
+      const memory = yield* disk
+      const { filename } = yield* put("https://site.test/b", "words")
+      const file = (yield* memory.read(`${docs}/${filename}`)) ?? ""
+      yield* DocumentCache.use((cache) => cache.clear())
+      let isAlone = true
+      const rename = memory.fileSystem.rename
+      const shared = FileSystem.FileSystem.of({
+        ...memory.fileSystem,
+        rename: (from, to) =>
+          Effect.suspend(() => {
+            const meanwhile = isAlone && to.endsWith("_metadata.json")
+            if (meanwhile) isAlone = false
+            return Effect.andThen(meanwhile ? memory.put(`${docs}/${filename}`, file) : Effect.void, rename(from, to))
+          })
+      })
+      yield* put("https://site.test/a", "words").pipe(
+        Effect.provide(cacheIn("/project").pipe(Layer.provide(Layer.succeed(FileSystem.FileSystem, shared))))
+      )
+      const written = yield* Schema.decodeEffect(Metadata)((yield* memory.read(`${docs}/_metadata.json`)) ?? "")
+      assert.sameMembers(Object.keys(written.documents), [filename, filenameOf({ source: "https://site.test/a" })])
+    }).pipe(memory()))
+
   it.effect("of a hostile repository can neither read nor delete anything outside of the folder", () =>
     Effect.gen(function*() {
       const memory = yield* disk
       const cache = yield* DocumentCache
       yield* memory.put("/project/src/index.ts", "code")
-      yield* memory.put("/project/.opencode/secret.md", "secret")
+      // As well-formed as a document of the cache, so that only the name keeps it from being read.
+      const kept = yield* put("https://site.test/c", "secret")
+      const secret = (yield* memory.read(`${docs}/${kept.filename}`)) ?? ""
+      yield* cache.clear()
+      yield* memory.put("/project/.opencode/secret.md", secret)
       yield* memory.put(`${docs}/notes.md`, "mine")
       const entry = {
         source: "https://site.test/a",
@@ -223,7 +251,7 @@ describe("_metadata.json", () => {
       yield* put("https://site.test/b", "words")
       assert.strictEqual(yield* cache.clear(), 1)
       assert.strictEqual(yield* memory.read("/project/src/index.ts"), "code")
-      assert.strictEqual(yield* memory.read("/project/.opencode/secret.md"), "secret")
+      assert.strictEqual(yield* memory.read("/project/.opencode/secret.md"), secret)
       assert.strictEqual(yield* memory.read(`${docs}/notes.md`), "mine")
     }).pipe(memory()))
 
@@ -380,7 +408,7 @@ describe("on a real disk", () => {
       assert.strictEqual(yield* fs.readFileString(`${outside}/metadata`), "precious")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-  it.live("two processes write into one folder, and every document is whole", () =>
+  it.live("two processes write into one folder at once, and every document is there, whole, and written down", () =>
     Effect.gen(function*() {
       const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
       const fs = yield* FileSystem.FileSystem
@@ -398,10 +426,17 @@ describe("on a real disk", () => {
         { concurrency: 2 }
       )
       assert.deepStrictEqual(codes.map(Number), [0, 0])
-      for (let n = 0; n < 30; n++) {
-        assert.match((yield* get(`https://site.test/${n}`).pipe(within(root))) ?? "", /^(one|two) \d+ x{20000}$/)
+      const sources = [
+        ...["one", "two"].flatMap((name) => Array.from({ length: 50 }, (_, n) => `https://site.test/${name}/${n}`)),
+        ...Array.from({ length: 10 }, (_, n) => `https://site.test/both/${n}`)
+      ]
+      for (const source of sources) {
+        assert.match((yield* get(source).pipe(within(root))) ?? "", /^(one|two) x{20000}$/, source)
       }
-      assert.lengthOf(yield* listed.pipe(within(root)), 30)
-      assert.lengthOf(yield* fs.readDirectory(`${root}/.opencode/docs`), 31)
+      assert.sameMembers(yield* listed.pipe(within(root)), sources)
+      const docs = `${root}/.opencode/docs`
+      const written = yield* Schema.decodeEffect(Metadata)(yield* fs.readFileString(`${docs}/_metadata.json`))
+      assert.sameMembers(Object.keys(written.documents), sources.map((source) => filenameOf({ source })))
+      assert.lengthOf(yield* fs.readDirectory(docs), sources.length + 1)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })

@@ -1,4 +1,4 @@
-/** Run as a process of its own by DocumentCache.test.ts: writes the same documents as its twin does. */
+/** Run as a process of its own by DocumentCache.test.ts: writes 50 documents of its own, and 10 that its twin writes too. */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 import { Config, defaults } from "../../src/Config.ts"
@@ -16,15 +16,15 @@ const instance = Layer.succeed(Instance, {
 await Effect.runPromise(
   DocumentCache.use((cache) =>
     Effect.forEach(
-      Array.from({ length: 30 }, (_, n) => n),
-      (n) =>
+      Array.from({ length: 60 }, (_, n) => n < 50 ? `${name}/${n}` : `both/${n - 50}`),
+      (path) =>
         cache.put({
-          source: `https://site.test/${n}`,
+          source: `https://site.test/${path}`,
           title: name,
           kind: "text",
-          text: `${name} ${n} ${"x".repeat(20_000)}`
+          text: `${name} ${"x".repeat(20_000)}`
         }),
-      { concurrency: 5 }
+      { concurrency: "unbounded" }
     )
   ).pipe(Effect.provide(
     DocumentCache.layer.pipe(Layer.provide([instance, Config.layer(defaults)]), Layer.provide(NodeServices.layer))

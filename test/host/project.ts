@@ -2,6 +2,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Clock, Context, Deferred, Effect, Layer, Queue, Schema, Stream } from "effect"
+import { createServer } from "node:http"
 import { hostVersion, makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
@@ -115,3 +116,26 @@ export const listen = Effect.fnUntraced(function*(url: string, directory: string
 
   return { client, directory, seen, until, say, children, texts }
 })
+
+/** A web server for a test; it notes what it is asked for, and answers with a redirect, or a media type and a body. */
+export const serveSite = (
+  address: string,
+  heard: Array<string>,
+  answer: (path: string) => readonly [type: string, body: string] | string
+) =>
+  Effect.acquireRelease(
+    Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
+      const server = createServer((request, response) => {
+        heard.push(request.url ?? "")
+        const said = answer(request.url ?? "")
+        if (typeof said === "string") response.writeHead(302, { location: said }).end()
+        else response.writeHead(200, { "content-type": said[0] }).end(said[1])
+      })
+      server.listen(0, address, () => {
+        const at = server.address()
+        const port = typeof at === "object" && at !== null ? at.port : 0
+        resume(Effect.succeed({ port, close: () => void server.close() }))
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  )

@@ -1,33 +1,14 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Path, Schema } from "effect"
-import { createServer } from "node:http"
 import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, openProject, type Seen, Server } from "./project.ts"
+import { isOf, openProject, type Seen, Server, serveSite } from "./project.ts"
 
 /** What the site and the proxy were asked for. */
 const site: Array<string> = []
 const proxy: Array<string> = []
-
-const listen = (address: string, heard: Array<string>, answer: (path: string) => readonly [string, string] | string) =>
-  Effect.acquireRelease(
-    Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
-      const server = createServer((request, response) => {
-        heard.push(request.url ?? "")
-        const said = answer(request.url ?? "")
-        if (typeof said === "string") response.writeHead(302, { location: said }).end()
-        else response.writeHead(200, { "content-type": said[0] }).end(said[1])
-      })
-      server.listen(0, address, () => {
-        const at = server.address()
-        const port = typeof at === "object" && at !== null ? at.port : 0
-        resume(Effect.succeed({ port, close: () => void server.close() }))
-      })
-    }),
-    ({ close }) => Effect.sync(close)
-  )
 
 /** Every agent calls the tools that its order names, a JSON array, and says what they answered. */
 const Calls = Schema.fromJsonString(Schema.Array(Schema.Struct({ name: Schema.String, args: Schema.Unknown })))
@@ -44,7 +25,7 @@ const host = Layer.effect(
   Server,
   Effect.gen(function*() {
     // Not 127.0.0.1: the host's own calls to its model go there, and must not go through the proxy.
-    const server = yield* listen(
+    const server = yield* serveSite(
       "127.0.0.2",
       site,
       (path) =>
@@ -53,7 +34,7 @@ const host = Layer.effect(
           : ["text/html; charset=utf-8", "<main><h1>Guide</h1><p>Read <b>this</b>.</p></main>"]
     )
     port = server.port
-    const environment = yield* listen("127.0.0.1", proxy, () => ["text/plain", "through the proxy"])
+    const environment = yield* serveSite("127.0.0.1", proxy, () => ["text/plain", "through the proxy"])
     const at = `http://127.0.0.1:${environment.port}`
     return yield* startHost({
       plugin: [[pluginUrl, { web: { allow: [`127.0.0.2:${server.port}`] } }]],

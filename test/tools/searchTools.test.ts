@@ -133,12 +133,22 @@ describe("grep_search", () => {
 
   it.live("does not search where the user says no", () =>
     live(Effect.scoped(Effect.gen(function*() {
-      const { home, use } = yield* open({ files: { a: "" }, answer: () => "reject" })
-      for (const [tool, args] of [["grep_search", { pattern: "needle" }], ["glob_search", { pattern: "*" }]] as const) {
-        assert.strictEqual(
-          yield* use(tool, { ...args, dir: ".." }),
-          `There is no permission external_directory for ${home}/* (the user rejected it). Go on without it.`
-        )
+      const { fs, home, root, use } = yield* open({ files: { a: "" }, answer: () => "reject" })
+      yield* fs.symlink(home, `${root}/link`)
+      for (
+        const [tool, args] of [
+          ["grep_search", { pattern: "needle" }],
+          ["mgrep", { patterns: ["needle"] }],
+          ["glob_search", { pattern: "*" }]
+        ] as const
+      ) {
+        for (const dir of ["..", "link", home, "a/../..", "link/../link"]) {
+          assert.strictEqual(
+            yield* use(tool, { ...args, dir }),
+            `There is no permission external_directory for ${home}/* (the user rejected it). Go on without it.`,
+            `${tool} ${dir}`
+          )
+        }
       }
     }))))
 
