@@ -203,7 +203,10 @@ const untilIdle = (client: OpencodeClient) =>
 
 const startOurs = Effect.fnUntraced(function*(name: SideName, agent: string, settings: Record<string, unknown>) {
   const root = new URL("..", import.meta.url).href.replace(/\/$/, "")
-  const host = yield* startHost({ plugin: [[root, { concurrency: { total: 64, agent: 64 }, ...settings }]] })
+  const host = yield* startHost({
+    plugin: [[root, { concurrency: { total: 64, agent: 64 }, ...settings }]],
+    config: usersConfig
+  })
   const tools = yield* ask(() => host.client.tool.ids())
   if (!tools.includes("delegate_task")) {
     return yield* new BenchmarkFailed({ why: "OpenCode did not load the plugin; `npm run build` makes it." })
@@ -218,8 +221,11 @@ const startOurs = Effect.fnUntraced(function*(name: SideName, agent: string, set
   return side
 })
 
+/** As the host is by default: it keeps snapshots of the project. */
+const usersConfig = { snapshot: true }
+
 const startBuiltIn = Effect.gen(function*() {
-  const host = yield* startHost()
+  const host = yield* startHost({ config: usersConfig })
   yield* ask(() => host.client.tool.ids())
   const side: Side = {
     name: "built-in",

@@ -178,6 +178,7 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
   const config = {
     share: "disabled",
     autoupdate: false,
+    snapshot: false, // three runs of git a step, which nothing but an undo needs
     model: scriptedModel,
     small_model: scriptedModel,
     plugin: options.plugin ?? [],

@@ -87,7 +87,7 @@ const commander = (request: ModelRequest) => {
 
 const notices = (texts: ReadonlyArray<string>) => texts.filter((text) => /tasks? ha(s|ve) ended/.test(text))
 
-layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" })(
+layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, timeout: "60 seconds" })(
   "the plugin in a real OpenCode",
   (it) => {
     it.effect("a goal is delegated to agents that work at once, and the mission ends by itself", () =>
