@@ -259,8 +259,7 @@ const readPlanFile = Effect.fnUntraced(function*(file: string) {
   const text = yield* fs.readFileString(file).pipe(
     Effect.mapError(({ message }) => usage(`--plan: ${file} cannot be read: ${message}`))
   )
-  yield* checkPlan(text, file)
-  return text
+  return yield* checkPlan(text, file)
 })
 
 const quote = (text: string): string => /^[\w./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
