@@ -150,7 +150,10 @@ export const start = Effect.fn("start")(function*(options: {
     else {
       // The plugin is loaded with the first request for the project, and goes on with what was left. A request that fails is
       // followed by those of the run.
-      yield* Effect.ignore(Effect.tryPromise(() => client(host.url).tool.ids()))
+      yield* Effect.tryPromise((signal) => client(host.url).tool.ids({}, { signal })).pipe(
+        Effect.timeout("20 seconds"),
+        Effect.ignore
+      )
       yield* Queue.offer(backs, undefined)
       yield* news("back", `OpenCode was started again at ${host.url}`)
     }
@@ -218,6 +221,14 @@ export const usersBinary = Effect.fnUntraced(function*(directory: string) {
   }
   return yield* findBinary
 })
+
+/** Said before anything is tried: what the system says of a program that is not there helps nobody. */
+export const requireBinary = Effect.fnUntraced(function*(directory: string) {
+  if ((yield* usersBinary(directory)) !== "opencode") return // a path: it was found
+  return yield* unavailable(`There is no OpenCode here. ${howToInstall}; or name a server that runs with --url.`)
+})
+
+export const howToInstall = "Install OpenCode: npm install --global opencode-ai, or https://opencode.ai"
 
 /** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
 export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {

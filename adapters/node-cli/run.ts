@@ -16,6 +16,7 @@ import {
   isLive,
   loadsPlugin,
   pluginUrl,
+  requireBinary,
   requireModel,
   start,
   usersBinary,
@@ -296,6 +297,7 @@ export const openHost = Effect.fnUntraced(function*<E, R>(options: {
     yield* endAtOnce(host)
     return host
   }
+  yield* requireBinary(directory)
   const additions = yield* options.additions
   const content = yield* withPlugin(additions)
   const host = yield* start({ directory, news, env: content === "{}" ? {} : { OPENCODE_CONFIG_CONTENT: content } })
