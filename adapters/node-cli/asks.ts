@@ -1,5 +1,5 @@
 /** Answers what the agents of one mission ask a person: permissions and questions. Nothing that is asked waits for ever. */
-import { Console, Effect, Option, Schema, Scope, Semaphore, Terminal } from "effect"
+import { Console, Effect, FiberHandle, Option, Schema, Scope, Semaphore, Terminal } from "effect"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import type { Host } from "./hosts.ts"
@@ -35,7 +35,10 @@ const answerLimit = "10 seconds"
 /** Said to the agent, which then goes on: a refusal without words would end its turn. */
 const nobody = "Nobody is here to answer. Go on without it, decide as the user would, and say so in the end."
 
-/** `look` answers what is being asked now, below `root`; what others ask in the same project is theirs to answer. */
+/**
+ * `look` answers what is being asked now, below `root`, in the background; what others ask in the same project is theirs
+ * to answer.
+ */
 export const makeAsks = Effect.fnUntraced(function*(options: {
   readonly host: Pick<Host, "client">
   readonly root: SessionId
@@ -148,5 +151,7 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
       )
     }
   })
-  return { look: Effect.ignore(look) } // a host that does not answer is asked again with the next look
+  const looking = yield* FiberHandle.make<void>()
+  // A host that does not answer is asked again with a later look, and holds up nothing else.
+  return { look: Effect.asVoid(FiberHandle.run(looking, Effect.ignore(look), { onlyIfMissing: true })) }
 }, (making) => making satisfies Effect.Effect<unknown, never, Scope.Scope | SessionClient | Terminal.Terminal>)

@@ -1,6 +1,6 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema, Stream } from "effect"
+import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
@@ -9,9 +9,9 @@ import { defaults } from "../../src/Config.ts"
 import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
+import { listen } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
-import { EventsLost } from "./missionView.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
 
 export interface Host {
@@ -338,19 +338,6 @@ export const requireModel = Effect.fnUntraced(function*(model: ModelRef) {
 /** Everything that the host tells, from now on, through breaks of the connection; beyond the buffer the oldest are lost. */
 export const rawEvents = Effect.fn("rawEvents")(function*(client: OpencodeClient) {
   const queue = yield* Queue.sliding<unknown>(1_000)
-  const connected = yield* Deferred.make<void>()
-  const listen = Effect.gen(function*() {
-    const signal = yield* Effect.abortSignal
-    const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
-    yield* Stream.fromAsyncIterable<unknown, EventsLost>(stream, (cause) => new EventsLost({ cause })).pipe(
-      Stream.runForEach((raw) => Effect.andThen(Deferred.succeed(connected, undefined), Queue.offer(queue, raw)))
-    )
-  }).pipe(
-    Effect.scoped,
-    Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
-    Effect.repeat(Schedule.spaced("500 millis"))
-  )
-  yield* Effect.forkScoped(listen)
-  yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+  yield* listen(client, (raw) => Queue.offer(queue, raw))
   return queue
 })

@@ -63,12 +63,12 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run --
       const { project, servers, spawn } = yield* Rig
       const fs = yield* FileSystem.FileSystem
       const directory = yield* project({
-        "plan.md": "- [ ] T0: plain one\n- [ ] T1: slow one\n- [ ] T2: plain two | depends:T1"
+        "plan.md": "- [ ] T0: plain start\n- [ ] T1: slow one\n- [ ] T2: plain two | depends:T1"
       })
       const args = ["run", "--plan", `${directory}/plan.md`, "--url", yield* servers.live, "--dir", directory, "--json"]
       const running = yield* spawn(args, { env: password })
       yield* called("slow one")
-      yield* running.until((line) => line.includes(`"result of plain one"`))
+      yield* running.until((line) => line.includes(`"result of plain start"`))
       process.kill(running.pid, "SIGINT")
       const { code, stderr, stdout } = yield* running.ended
       assert.strictEqual(code, 130, stdout + stderr)
@@ -83,7 +83,7 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run --
         "T2: plain two",
         "check: Check the plan's results"
       ])
-      assert.lengthOf(yield* outcomes("plain one"), 1)
+      assert.lengthOf(yield* outcomes("plain start"), 1)
     }))
 
   it.effect("a plan with mistakes is refused with all of them; so is a server without the agents", () =>
