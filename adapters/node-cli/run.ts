@@ -327,6 +327,7 @@ export const checkProject = Effect.fnUntraced(function*(host: Host, reporter: Re
   const { problems, values } = yield* loadConfig(host.root, {})
   for (const message of problems) yield* reporter.tell({ type: "warning", message })
   // Of a server on another machine the folder is not here.
-  if (values.journal === "required" && host.isOurs) yield* requireWritable(host.root)
+  const isHere = host.isOurs || /^(localhost|127\..*|\[::1\])$/.test(new URL(host.url).hostname)
+  if (values.journal === "required" && isHere) yield* requireWritable(host.root)
   return values
 })
