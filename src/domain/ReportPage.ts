@@ -300,7 +300,7 @@ ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .track .work{min-width:3px}
 .work{background:var(--off)}.work.completed{background:var(--ok)}.work.failed{background:var(--bad)}.work.timed_out{background:var(--warn)}.work.running,.work.launching{background:var(--run)}.work.queued{background:none}
 .ticks{flex:1;display:flex;justify-content:space-between;color:var(--dim);font-size:12px}
-.spending{flex:1;min-width:0;height:120px;background:var(--soft);border-radius:4px}.spending path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}
+.keys{white-space:normal}.spending{flex:1;min-width:0;height:120px;background:var(--soft);border-radius:4px}.spending path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}
 .spending .tokens{stroke:var(--run)}.spending .cost{stroke:var(--warn);stroke-dasharray:6 4}.key.line{height:0;border-radius:0;border-top:2px solid var(--run);vertical-align:middle;margin-left:0}.key.line.cost{border-top:2px dashed var(--warn)}
 .key{display:inline-block;width:18px;height:10px;margin:0 4px 0 10px;border-radius:3px}
 .note .key:first-child{margin-left:0}

@@ -219,13 +219,23 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
     it.effect("its help, version and completions work, and its lines are documented", () =>
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
-        const help = yield* run(["run", "--help"])
-        assert.strictEqual(help.code, 0)
-        assert.include(help.stdout, "opencode-orchestrator run \"Make the tests pass\"")
-        assert.match((yield* run(["--version"])).stdout, /\d+\.\d+\.\d+/)
-        const completions = yield* run(["--completions", "bash"])
-        assert.strictEqual(completions.code, 0)
-        assert.include(completions.stdout, "doctor")
+        const commands = ["run", "tasks", "missions", "watch", "cancel", "logs", "report", "init", "doctor", "demo"]
+        const shells = ["bash", "zsh", "fish", "powershell"]
+        const [version, helps, completions] = yield* Effect.all([
+          run(["--version"]),
+          Effect.forEach(commands, (name) => run([name, "--help"]), { concurrency: 4 }),
+          Effect.forEach(shells, (shell) => run(["--completions", shell]), { concurrency: 2 })
+        ], { concurrency: 2 })
+        assert.match(version.stdout, /\d+\.\d+\.\d+/)
+        for (const [index, { code, stdout }] of helps.entries()) {
+          assert.strictEqual(code, 0)
+          assert.match(stdout, new RegExp(`EXAMPLES\\n[^]*opencode-orchestrator ${commands[index]}`), commands[index])
+          assert.notInclude(stdout, "\u001b")
+        }
+        for (const { code, stdout } of completions) {
+          assert.strictEqual(code, 0)
+          assert.include(stdout, "doctor")
+        }
         const docs = yield* fs.readFileString(fileURLToPath(new URL("../../docs/headless.md", import.meta.url)))
         for (const { fields } of RunLine.members) {
           const row = docs.split("\n").find((line) => line.startsWith(`| \`${fields.type.literal}\` |`)) ?? ""
