@@ -1,5 +1,5 @@
 /** Answers what the agents of one mission ask a person: permissions and questions. Nothing that is asked waits for ever. */
-import { Console, Effect, Option, Schema, Scope, Semaphore, Terminal } from "effect"
+import { Console, Effect, FiberHandle, Option, Schema, Scope, Semaphore, Terminal } from "effect"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import type { Host } from "./hosts.ts"
@@ -29,10 +29,16 @@ type Ask =
   | { readonly kind: "permission"; readonly ask: typeof PermissionAsk.Type }
   | { readonly kind: "question"; readonly ask: typeof QuestionAsk.Type }
 
+/** A host that was killed and started again may leave a request without any answer. */
+const answerLimit = "10 seconds"
+
 /** Said to the agent, which then goes on: a refusal without words would end its turn. */
 const nobody = "Nobody is here to answer. Go on without it, decide as the user would, and say so in the end."
 
-/** `look` answers what is being asked now, below `root`; what others ask in the same project is theirs to answer. */
+/**
+ * `look` answers what is being asked now, below `root`, in the background; what others ask in the same project is theirs
+ * to answer.
+ */
 export const makeAsks = Effect.fnUntraced(function*(options: {
   readonly host: Pick<Host, "client">
   readonly root: SessionId
@@ -67,7 +73,7 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
       ...read(PermissionAsk, permissions.data).map((ask): Ask => ({ kind: "permission", ask })),
       ...read(QuestionAsk, questions.data).map((ask): Ask => ({ kind: "question", ask }))
     ]
-  })
+  }).pipe(Effect.timeout(answerLimit))
 
   /** A line from the terminal; none when nobody types one in time, or nobody can. */
   const ask = (prompt: string) =>
@@ -84,12 +90,12 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
     const what = printable(`${permission} ${patterns.join(", ")}`)
     const answer = policy === "ask" ? yield* ask(`Allow ${what}? [y/N] `) : Option.none<string>()
     const isAllowed = policy === "yes" || Option.exists(answer, (text) => /^y(es)?$/i.test(text))
-    yield* Effect.tryPromise(() =>
+    yield* Effect.tryPromise((signal) =>
       client.permission.reply({
         requestID: id,
         ...(isAllowed ? { reply: "once" } : { reply: "reject", message: nobody })
-      })
-    )
+      }, { signal })
+    ).pipe(Effect.timeout(answerLimit))
     yield* reporter.tell({
       type: "ask",
       kind: "permission",
@@ -110,7 +116,9 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
       const first = policy === "yes" ? options[0]?.label : undefined
       answers.push([Option.getOrElse(given, () => first ?? nobody) || nobody])
     }
-    yield* Effect.tryPromise(() => client.question.reply({ requestID: id, answers }))
+    yield* Effect.tryPromise((signal) => client.question.reply({ requestID: id, answers }, { signal })).pipe(
+      Effect.timeout(answerLimit)
+    )
     const isAnswered = answers.some(([answer]) => answer !== nobody)
     yield* reporter.tell({
       type: "ask",
@@ -143,5 +151,7 @@ export const makeAsks = Effect.fnUntraced(function*(options: {
       )
     }
   })
-  return { look: Effect.ignore(look) } // a host that does not answer is asked again with the next look
+  const looking = yield* FiberHandle.make<void>()
+  // A host that does not answer is asked again with a later look, and holds up nothing else.
+  return { look: Effect.asVoid(FiberHandle.run(looking, Effect.ignore(look), { onlyIfMissing: true })) }
 }, (making) => making satisfies Effect.Effect<unknown, never, Scope.Scope | SessionClient | Terminal.Terminal>)

@@ -15,7 +15,7 @@ import { loadConfig } from "../opencode-plugin/config.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { hostVersion } from "../test/RealHost.ts"
 import { Ended, exitCodes } from "./exit.ts"
-import { type Host, isLive, namesPlugin, resolvedConfig, start, usersBinary } from "./hosts.ts"
+import { type Host, howToInstall, isLive, namesPlugin, resolvedConfig, start, usersBinary } from "./hosts.ts"
 import { dirFlag, readDirectory, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 
@@ -141,7 +141,7 @@ const binaryFinding = (binary: string, version: string | undefined): Finding => 
     return bad(
       "OpenCode",
       `${binary} does not run`,
-      "Install it: npm install --global opencode-ai, or https://opencode.ai"
+      howToInstall
     )
   }
   if (!isAtLeast(version, oldestHost)) {

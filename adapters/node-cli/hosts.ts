@@ -1,6 +1,6 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema, Stream } from "effect"
+import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
@@ -9,6 +9,7 @@ import { defaults } from "../../src/Config.ts"
 import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
+import { listen } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
@@ -149,7 +150,10 @@ export const start = Effect.fn("start")(function*(options: {
     else {
       // The plugin is loaded with the first request for the project, and goes on with what was left. A request that fails is
       // followed by those of the run.
-      yield* Effect.ignore(Effect.tryPromise(() => client(host.url).tool.ids()))
+      yield* Effect.tryPromise((signal) => client(host.url).tool.ids({}, { signal })).pipe(
+        Effect.timeout("20 seconds"),
+        Effect.ignore
+      )
       yield* Queue.offer(backs, undefined)
       yield* news("back", `OpenCode was started again at ${host.url}`)
     }
@@ -217,6 +221,14 @@ export const usersBinary = Effect.fnUntraced(function*(directory: string) {
   }
   return yield* findBinary
 })
+
+/** Said before anything is tried: what the system says of a program that is not there helps nobody. */
+export const requireBinary = Effect.fnUntraced(function*(directory: string) {
+  if ((yield* usersBinary(directory)) !== "opencode") return // a path: it was found
+  return yield* unavailable(`There is no OpenCode here. ${howToInstall}; or name a server that runs with --url.`)
+})
+
+export const howToInstall = "Install OpenCode: npm install --global opencode-ai, or https://opencode.ai"
 
 /** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
 export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {
@@ -323,28 +335,9 @@ export const requireModel = Effect.fnUntraced(function*(model: ModelRef) {
 
 // ---- its events -----------------------------------------------------------------------------------------------------
 
-class EventsLost extends Schema.TaggedError<EventsLost>()("EventsLost", { cause: Schema.Defect() }) {
-  override get message() {
-    return "OpenCode's event stream broke."
-  }
-}
-
 /** Everything that the host tells, from now on, through breaks of the connection; beyond the buffer the oldest are lost. */
 export const rawEvents = Effect.fn("rawEvents")(function*(client: OpencodeClient) {
   const queue = yield* Queue.sliding<unknown>(1_000)
-  const connected = yield* Deferred.make<void>()
-  const listen = Effect.gen(function*() {
-    const signal = yield* Effect.abortSignal
-    const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
-    yield* Stream.fromAsyncIterable<unknown, EventsLost>(stream, (cause) => new EventsLost({ cause })).pipe(
-      Stream.runForEach((raw) => Effect.andThen(Deferred.succeed(connected, undefined), Queue.offer(queue, raw)))
-    )
-  }).pipe(
-    Effect.scoped,
-    Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
-    Effect.repeat(Schedule.spaced("500 millis"))
-  )
-  yield* Effect.forkScoped(listen)
-  yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+  yield* listen(client, (raw) => Queue.offer(queue, raw))
   return queue
 })

@@ -1,5 +1,5 @@
 /** `opencode-orchestrator init`: adds the plugin to a project's OpenCode config, and changes nothing else in it. */
-import { Console, Effect, FileSystem, Option, Path } from "effect"
+import { Console, Effect, FileSystem, Option, Path, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import { applyEdits, type FormattingOptions, modify, parse, type ParseError, printParseErrorCode } from "jsonc-parser"
 import { pathToFileURL } from "node:url"
@@ -36,10 +36,7 @@ const addPlugin = Effect.fnUntraced(function*(directory: string, dryRun: boolean
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const { folder, version } = yield* packageRoot
-  // From a clone the host cannot install it by its name.
-  const entry = folder.split(path.sep).includes("node_modules")
-    ? `${packageName}@${version}`
-    : pathToFileURL(folder).href
+  const entry = (yield* isFromRegistry(folder)) ? `${packageName}@${version}` : pathToFileURL(folder).href
   const found: Array<{ readonly file: string; readonly text: string }> = []
   for (const name of names) {
     const file = path.join(directory, name)
@@ -61,6 +58,24 @@ const addPlugin = Effect.fnUntraced(function*(directory: string, dryRun: boolean
   if (first !== undefined) yield* Console.log(`The file as it was: ${yield* backUp(file, before)}`)
   yield* replace(file, after)
   yield* Console.log("Start OpenCode again, then: opencode-orchestrator doctor")
+})
+
+const LockFile = Schema.fromJsonString(Schema.Struct({
+  packages: Schema.Record(Schema.String, Schema.Struct({ resolved: Schema.optionalKey(Schema.String) }))
+}))
+
+/** Whether the host can install it by its name: not from a clone, nor what was installed from a tarball or a folder. */
+const isFromRegistry = Effect.fnUntraced(function*(folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const modules = path.dirname(folder)
+  if (path.basename(modules) !== "node_modules") return false
+  const lock = yield* fs.readFileString(path.join(modules, ".package-lock.json")).pipe(
+    Effect.flatMap(Schema.decodeEffect(LockFile)),
+    Effect.option // npm's own record; others keep none
+  )
+  const resolved = Option.getOrUndefined(lock)?.packages[`node_modules/${packageName}`]?.resolved
+  return resolved === undefined || /^https?:/.test(resolved)
 })
 
 /** The config in a file; fails with the first place that cannot be read. */

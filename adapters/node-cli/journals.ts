@@ -3,6 +3,7 @@ import { Effect, FileSystem, Option, Path } from "effect"
 import type { Mission } from "../../src/domain/Mission.ts"
 import type { SessionId } from "../../src/domain/Session.ts"
 import { further, type Task, type TaskId } from "../../src/domain/Task.ts"
+import { newer } from "../../src/tasks/Records.ts"
 import { type Contents, readJournal } from "../../src/tasks/TaskJournal.ts"
 
 export interface Recorded {
@@ -31,7 +32,9 @@ export const makeJournalReader = Effect.fnUntraced(function*(root: string, sessi
     if (seen.get(name)?.version === version) return
     const contents = yield* readJournal(file).pipe(Effect.provideService(FileSystem.FileSystem, fs))
     seen.set(name, { version, contents })
-    for (const found of contents.missions) if (found.root === session) mission = newer(mission, found)
+    for (const found of contents.missions) {
+      if (found.root === session && (mission === undefined || newer(mission, found))) mission = found
+    }
     for (const task of contents.tasks) {
       if (task.mission !== session) continue
       const known = tasks.get(task.id)
@@ -47,7 +50,3 @@ export const makeJournalReader = Effect.fnUntraced(function*(root: string, sessi
   })
   return { read }
 })
-
-/** Two journals hold a mission that was taken over; what has happened to it later holds. */
-const newer = (a: Mission | undefined, b: Mission): Mission =>
-  a === undefined || b.countedAt > a.countedAt || (b.countedAt === a.countedAt && b.startedAt >= a.startedAt) ? b : a

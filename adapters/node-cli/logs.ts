@@ -56,7 +56,13 @@ export const logs = Command.make(
       if (end === 0) yield* Effect.sleep("500 millis")
     }
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
-).pipe(Command.withDescription("Shows the orchestrator's log"))
+).pipe(
+  Command.withDescription("Shows the orchestrator's log"),
+  Command.withExamples([
+    { command: "opencode-orchestrator logs -n 50 --level warn", description: "The newest 50 warnings and errors" },
+    { command: "opencode-orchestrator logs --follow", description: "As it is written" }
+  ])
+)
 
 const readFrom = Effect.fnUntraced(
   function*(file: string, offset: number) {

@@ -1,14 +1,15 @@
 /**
  * Runs a plan without a Commander: this process is the instance, over the host's HTTP. Tasks run side by side as the plan
- * allows, what failed is run again, and an Inspector has the last word.
+ * allows, an Inspector checks each group of them and all together, and what failed is run again.
  */
 import { Clock, Effect, FileSystem, Layer, Option, Path, Queue, Result, Schema } from "effect"
 import { commander, team } from "../../src/agents/team.ts"
 import type { ConfigValues } from "../../src/Config.ts"
 import type { Limits } from "../../src/domain/Budget.ts"
+import { again, type End, isGood, withChecks } from "../../src/domain/Inspection.ts"
 import { begin, type Mission, spentBy } from "../../src/domain/Mission.ts"
-import { type BadPlan, type Plan, type PlanNode, readPlan, type StartedPlan } from "../../src/domain/Plan.ts"
-import { outcome, type Task } from "../../src/domain/Task.ts"
+import { type BadPlan, type Plan, readPlan } from "../../src/domain/Plan.ts"
+import { outcome, type TaskId } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import * as LogFile from "../../src/LogFile.ts"
@@ -54,7 +55,7 @@ export interface PlanOrder {
   /** How often what failed is run again. */
   readonly retries: number
   readonly inspect: boolean
-  readonly source: { readonly plan: string } | { readonly goal: string }
+  readonly source: { readonly plan: Plan } | { readonly goal: string }
   /** How a plan that is left is gone on with, as a command line. */
   readonly resumeCommand: (file: string) => string
 }
@@ -134,76 +135,74 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
     return { task: second, plan: readPlan(second.result ?? "", planAgents) }
   })
 
-  /** Runs a plan to the end of its tasks, or of the budget; how each has ended. */
-  const carryOut = Effect.fnUntraced(function*(text: string) {
-    const plan = yield* decomposer.run(text, { session: root, agent: commander })
+  /** The whole plan with its checks, and the newest task of each node. */
+  let whole: Plan = []
+  const newest = new Map<string, TaskId>()
+  const ends = Effect.suspend(() =>
+    Effect.forEach(whole, (node): Effect.Effect<End> => {
+      const id = newest.get(node.id)
+      if (id === undefined) return Effect.succeed({ node, task: undefined })
+      return Effect.map(Effect.option(store.get(id)), (task) => ({ node, task: Option.getOrUndefined(task) }))
+    })
+  )
+
+  /** Runs a plan to the end of its tasks, or of the budget. */
+  const carryOut = Effect.fnUntraced(function*(nodes: Plan) {
+    const plan = yield* decomposer.start(nodes, { session: root, agent: commander })
+    for (const { id, task } of plan.nodes) newest.set(id, task)
     const isOver = Effect.gen(function*() {
       const { state, windingUp } = yield* mission
       const found = (yield* plans.all).find(({ id }) => id === plan.id)
       return state !== "active" || (windingUp === undefined && found?.state !== "running")
     })
     yield* isOver.pipe(Effect.delay("200 millis"), Effect.repeat({ until: (over) => over }))
-    return { plan, ends: yield* endsOf(plan) }
   })
 
-  const endsOf = (plan: StartedPlan) =>
-    Effect.forEach(
-      plan.nodes,
-      (node) => Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
-    )
-
-  const results = new Map<string, { readonly node: PlanNode; readonly task: Task | undefined }>()
-
   const work = Effect.gen(function*() {
-    let text: string
+    let plan: Plan
     if ("goal" in source) {
-      const { plan, task } = yield* decompose(source.goal)
+      const made = yield* decompose(source.goal)
       const { state, why = "" } = yield* mission
       if (state !== "active") return yield* ended(state, why)
-      if (task.state !== "completed") {
-        return yield* ended("failed", `The ${architect} has not made a plan: ${outcome(task)}`)
+      if (made.task.state !== "completed") {
+        return yield* ended("failed", `The ${architect} has not made a plan: ${outcome(made.task)}`)
       }
-      if (Result.isFailure(plan)) return yield* ended("failed", plan.failure.message)
-      text = asText(plan.success)
-    } else text = source.plan
+      if (Result.isFailure(made.plan)) return yield* ended("failed", made.plan.failure.message)
+      plan = made.plan.success
+    } else plan = source.plan
+    whole = inspect ? withChecks(plan, inspector, goal) : plan
 
-    for (let round = 0;; round++) {
-      const { ends } = yield* carryOut(text)
-      for (const end of ends) results.set(end.node.id, end)
+    for (let left = whole, round = 0;; round++) {
+      yield* carryOut(left)
+      const found = yield* ends
+      const last = found.findLast(({ node, task }) => node.verdict === true && task !== undefined)?.task
+      const answer = last === undefined ? "" : outcome(last)
       const { state, why = "" } = yield* mission
-      if (state !== "active") return yield* ended(state, why)
-      const left = ends.filter(({ task }) => task?.state !== "completed")
-      if (left.length === 0) break
-      const names = left.map(({ node }) => node.id).join(", ")
-      if (round >= retries) return yield* ended("failed", `These tasks of the plan are not completed: ${names}.`)
-      yield* reporter.tell({ type: "warning", message: `not completed, and run again: ${names}` })
-      text = asText(again(left))
+      if (state !== "active") return yield* ended(state, why, answer)
+      left = again(found)
+      if (left.length === 0) {
+        return inspect
+          ? yield* ended(
+            "complete",
+            `All tasks of the plan are completed, and the ${inspector} has found them good.`,
+            answer
+          )
+          : yield* ended("complete", "All tasks of the plan are completed; nobody was asked to check them.")
+      }
+      const problem = problemOf(found, left)
+      if (round >= retries) return yield* ended("failed", problem, answer)
+      yield* reporter.tell({ type: "warning", message: `${problem} They are run again.` })
     }
-    if (!inspect) {
-      return yield* ended("complete", "All tasks of the plan are completed; nobody was asked to check them.")
-    }
-    const check = yield* ask(inspector, "Check the plan's results", inspectPrompt(goal, [...results.values()]))
-    const answer = outcome(check)
-    const { state, why = "" } = yield* mission
-    if (state !== "active") return yield* ended(state, why, answer)
-    if (check.state !== "completed") return yield* ended("failed", `The ${inspector} has come to no end.`, answer)
-    return /^\W*PASS\b/m.test(answer) && !/^\W*FAIL\b/m.test(answer)
-      ? yield* ended(
-        "complete",
-        `All tasks of the plan are completed, and the ${inspector} has found them good.`,
-        answer
-      )
-      : yield* ended("failed", `The ${inspector} does not say PASS.`, answer)
   })
 
   const ended = (state: EndLine["state"], why: string, answer = "") => Effect.succeed<Verdict>({ state, why, answer })
 
   /** What a next run has to do, as a plan in a file. */
   const keepRest = Effect.gen(function*() {
-    const left = [...results.values()].filter(({ task }) => task?.state !== "completed")
+    const left = again(yield* ends).filter(({ verdict }) => verdict !== true)
     if (left.length === 0) return undefined
     const file = path.join(host.root, ".opencode", "orchestrator", `rest-of-${root}.json`)
-    yield* fs.writeFileString(file, asText(again(left)))
+    yield* fs.writeFileString(file, asText(left))
     return file
   }).pipe(Effect.orElseSucceed(() => undefined)) // the end is told all the same
 
@@ -234,9 +233,7 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
 
   const stop = Effect.gen(function*() {
     yield* reporter.tell({ type: "warning", message: "stopping the plan's agents; press Ctrl-C again to end at once" })
-    const running = (yield* plans.all).filter((plan) => plan.root === root)
     yield* Effect.timeoutOption(manager.cancelMission(root, "you interrupted it"), "20 seconds")
-    for (const plan of running) for (const end of yield* endsOf(plan)) results.set(end.node.id, end)
     yield* finish({ state: "interrupted", why: "You interrupted it: its agents were stopped.", answer: "" })
   })
 
@@ -259,25 +256,32 @@ const requireAgents = Effect.fnUntraced(function*(wanted: ReadonlyArray<string>)
   )
 })
 
-/** What is left, as a plan of its own: it waits for nothing that is done. */
-const again = (left: ReadonlyArray<{ readonly node: PlanNode; readonly task: Task | undefined }>): Plan => {
-  const ids = new Set(left.map(({ node }) => node.id))
-  return left.map(({ node, task }) => ({
-    ...node,
-    depends: node.depends.filter((id) => ids.has(id)),
-    prompt: task?.reason === undefined || node.prompt.includes(earlier)
-      ? node.prompt
-      : `${node.prompt}\n\n${earlier} ${
-        task.reason.slice(0, 1_000)
-      }\nFind out what is there already, and go on from it.`
-  }))
+/** Why a plan did not come to a good end, in a sentence or two. */
+const problemOf = (ends: ReadonlyArray<End>, left: Plan): string => {
+  const again = new Set(left.map(({ id }) => id))
+  const names = (of: (end: End) => boolean) =>
+    ends.flatMap((end) => (again.has(end.node.id) && of(end) ? end.node.id : [])).join(", ")
+  const unchecked = names((end) => end.node.verdict === true && end.task !== undefined && !isGood(end))
+  const faults = names((end) => end.node.verdict !== true && isGood(end))
+  const failed = names((end) => end.node.verdict !== true && !isGood(end))
+  return [
+    ...(failed === "" ? [] : [`These tasks of the plan are not completed: ${failed}.`]),
+    ...(faults === "" ? [] : [`The ${inspector} does not say PASS to these: ${faults}.`]),
+    ...(failed === "" && faults === "" ? [`The ${inspector} has come to no end: ${unchecked}.`] : [])
+  ].join(" ")
 }
-
-const earlier = "An earlier attempt at this came to no good end:"
 
 const asText = (plan: Plan): string =>
   JSON.stringify(
-    plan.map(({ agent, depends, files, id, prompt, text }) => ({ id, text, agent, prompt, depends, files })),
+    plan.map(({ agent, depends, files, group, id, prompt, text }) => ({
+      id,
+      text,
+      agent,
+      prompt,
+      depends,
+      files,
+      parallel: group
+    })),
     null,
     2
   )
@@ -285,8 +289,11 @@ const asText = (plan: Plan): string =>
 const planPrompt = (goal: string): string =>
   [
     "Make a plan for this goal. Do not write it to a file and delegate nothing: answer with it, as a list in this form and nothing else beside it:",
-    "- [ ] T1: what to do | agent:Builder | files:src/a.ts",
-    "- [ ] T2: what to do | agent:Inspector | depends:T1",
+    "- [ ] G1: a part that can be checked by itself",
+    "  - [ ] T1: what to do | agent:Builder | files:src/a.ts",
+    "  - [ ] T2: what to do | agent:Builder | files:src/b.ts",
+    "- [ ] T3: what to do | agent:Recorder | depends:G1",
+    `An ${inspector} checks each such part when it is done, and what depends on it waits for that: do not plan checks.`,
     `The agents are ${
       planAgents.filter((name) => name !== architect).join(", ")
     }. Nobody answers questions: where the goal is silent, decide as the user would.`,
@@ -294,17 +301,3 @@ const planPrompt = (goal: string): string =>
     "The goal:",
     goal
   ].join("\n")
-
-/** Characters of each result that the Inspector is told. */
-const resultChars = 2_000
-
-const inspectPrompt = (
-  goal: string,
-  results: ReadonlyArray<{ readonly node: PlanNode; readonly task: Task | undefined }>
-): string =>
-  [
-    `A plan was carried out: ${goal}. Check whether its results are really there and right, and answer PASS or FAIL first.`,
-    ...results.map(({ node, task }) =>
-      `## ${node.id} (${node.agent}): ${node.text}\n${task === undefined ? "" : outcome(task).slice(0, resultChars)}`
-    )
-  ].join("\n\n")

@@ -15,6 +15,7 @@ import {
   isLive,
   loadsPlugin,
   pluginUrl,
+  requireBinary,
   requireModel,
   start,
   usersBinary,
@@ -265,8 +266,7 @@ const readPlanFile = Effect.fnUntraced(function*(file: string) {
   const text = yield* fs.readFileString(file).pipe(
     Effect.mapError(({ message }) => usage(`--plan: ${file} cannot be read: ${message}`))
   )
-  yield* checkPlan(text, file)
-  return text
+  return yield* checkPlan(text, file)
 })
 
 const quote = (text: string): string => /^[\w./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
@@ -303,6 +303,7 @@ export const openHost = Effect.fnUntraced(function*<E, R>(options: {
     yield* endAtOnce(host)
     return host
   }
+  yield* requireBinary(directory)
   const additions = yield* options.additions
   const content = yield* withPlugin(additions)
   const host = yield* start({ directory, news, env: content === "{}" ? {} : { OPENCODE_CONFIG_CONTENT: content } })
@@ -332,6 +333,7 @@ export const checkProject = Effect.fnUntraced(function*(host: Host, reporter: Re
   const { problems, values } = yield* loadConfig(host.root, {})
   for (const message of problems) yield* reporter.tell({ type: "warning", message })
   // Of a server on another machine the folder is not here.
-  if (values.journal === "required" && host.isOurs) yield* requireWritable(host.root)
+  const isHere = host.isOurs || /^(localhost|127\..*|\[::1\])$/.test(new URL(host.url).hostname)
+  if (values.journal === "required" && isHere) yield* requireWritable(host.root)
   return values
 })

@@ -66,7 +66,16 @@ export const tasks = Command.make(
       ])
     }
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
-).pipe(Command.withDescription("Shows the tasks of missions as a tree, with state, age, tokens and cost"))
+).pipe(
+  Command.withDescription("Shows the tasks of missions as a tree, with state, age, tokens and cost"),
+  Command.withExamples([
+    { command: "opencode-orchestrator tasks", description: "Of the missions that go on, else of the newest" },
+    {
+      command: "opencode-orchestrator tasks --all --state failed --json",
+      description: "All that ever failed here, for a program"
+    }
+  ])
+)
 
 export const missions = Command.make(
   "missions",
@@ -88,7 +97,11 @@ export const missions = Command.make(
     for (const group of groups) yield* print(missionEntry(group, project.limits(group.mission), now))
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
-  Command.withDescription("Shows all missions: state, goal, what they have used of their limits, and why they ended")
+  Command.withDescription("Shows all missions: state, goal, what they have used of their limits, and why they ended"),
+  Command.withExamples([
+    { command: "opencode-orchestrator missions", description: "In this project" },
+    { command: "opencode-orchestrator missions --dir ~/shop --json", description: "In another one, for a program" }
+  ])
 )
 
 /** How long `cancel` watches the records for what comes of it. */
@@ -133,7 +146,11 @@ export const cancel = Command.make(
     )
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
-  Command.withDescription("Cancels a task, or stops a mission with all its tasks, in the OpenCode that works on it")
+  Command.withDescription("Cancels a task, or stops a mission with all its tasks, in the OpenCode that works on it"),
+  Command.withExamples([
+    { command: "opencode-orchestrator cancel task_1234", description: "One task; its mission goes on" },
+    { command: "opencode-orchestrator cancel ses_1234", description: "A mission and all that works for it" }
+  ])
 )
 
 /** What the id names, and how that has ended if it has. */

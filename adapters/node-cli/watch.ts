@@ -26,7 +26,13 @@ export const watch = Command.make(
     const project = yield* openProject
     yield* canAnimate ? drawn(project, exit) : told(project, exit)
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
-).pipe(Command.withDescription("Shows missions while they run; ends with Ctrl-C"))
+).pipe(
+  Command.withDescription("Shows missions while they run; ends with Ctrl-C"),
+  Command.withExamples([
+    { command: "opencode-orchestrator watch", description: "Live, in this project" },
+    { command: "opencode-orchestrator watch --exit", description: "Until nothing goes on any more" }
+  ])
+)
 
 /** Nobody who could bring it to an end works on what is unattended. */
 const isOver = (groups: ReadonlyArray<Group>): boolean =>

@@ -195,33 +195,54 @@ export const layerOf = (client: OpencodeClient): Layer.Layer<SessionClient> =>
     SessionClient,
     Effect.gen(function*() {
       const hub = yield* PubSub.sliding<HostEvent>(eventBuffer)
-      const connected = yield* Deferred.make<void>()
       const read = Wire.makeEventReader(() => performance.now())
-      const listen = Effect.gen(function*() {
-        const signal = yield* Effect.abortSignal
-        const { stream } = yield* Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
-        yield* Stream.fromAsyncIterable<unknown, HostUnavailable>(
-          stream,
-          (cause) => new HostUnavailable({ operation: "listen to events", detail: detail(cause) })
-        ).pipe(
-          Stream.runForEach((raw) =>
-            Effect.gen(function*() {
-              yield* Deferred.succeed(connected, undefined)
-              const event = read(raw)
-              if (event !== undefined) yield* PubSub.publish(hub, event)
-            })
-          )
-        )
-      }).pipe(
-        Effect.scoped,
-        Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
-        Effect.repeat(Schedule.spaced("500 millis"))
-      )
-      yield* Effect.forkScoped(listen)
-      yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+      yield* listen(client, (raw) =>
+        Effect.suspend(() => {
+          const event = read(raw)
+          return event === undefined ? Effect.void : PubSub.publish(hub, event)
+        }))
       return make(client, Stream.fromPubSub(hub))
     })
   )
+
+/** The host's first event comes with the connection; one that has just been started may never answer a request. */
+const connectLimit = "10 seconds"
+
+/** Hears everything that the host tells from now on, through breaks of the connection. Returns when it is connected, or after 5 s. */
+export const listen = Effect.fnUntraced(function*<R>(
+  client: OpencodeClient,
+  heard: (raw: unknown) => Effect.Effect<unknown, never, R>
+) {
+  const connected = yield* Deferred.make<void>()
+  const once = Effect.gen(function*() {
+    const first = yield* Deferred.make<void>()
+    const signal = yield* Effect.abortSignal
+    const subscribed = Effect.promise(() => client.event.subscribe({}, { signal, sseMaxRetryAttempts: 1 }))
+    const events = Stream.unwrap(
+      Effect.map(subscribed, ({ stream }) =>
+        Stream.fromAsyncIterable<unknown, HostUnavailable>(
+          stream,
+          (cause) => new HostUnavailable({ operation: "listen to events", detail: detail(cause) })
+        ))
+    )
+    const reading = events.pipe(
+      Stream.runForEach((raw) =>
+        Effect.andThen(
+          Effect.andThen(Deferred.succeed(first, undefined), Deferred.succeed(connected, undefined)),
+          heard(raw)
+        )
+      )
+    )
+    const deadline = Effect.andThen(Effect.timeout(Deferred.await(first), connectLimit), Effect.never)
+    yield* Effect.raceFirst(reading, deadline)
+  }).pipe(
+    Effect.scoped,
+    Effect.catchCause((cause) => Effect.logDebug("the event stream broke", cause)),
+    Effect.repeat(Schedule.spaced("500 millis"))
+  )
+  yield* Effect.forkScoped(once)
+  yield* Effect.timeoutOption(Deferred.await(connected), "5 seconds")
+})
 
 const detail = (error: unknown): string => {
   if (error instanceof Error) return error.message

@@ -28,7 +28,11 @@ export const PlanNode = Schema.Struct({
   /** Paths, as written. */
   files: Schema.Array(Schema.String),
   /** The order to the agent. */
-  prompt: Schema.String
+  prompt: Schema.String,
+  /** Tasks of one group belong together: those with the same common name, else those directly in one item. */
+  group: Schema.optionalKey(Schema.String),
+  /** A check of what it depends on: a result that does not say PASS is a failure. */
+  verdict: Schema.optionalKey(Schema.Literal(true))
 })
 export type PlanNode = typeof PlanNode.Type
 
@@ -267,7 +271,7 @@ const check = (
     return void problems.push(`A plan may have ${maxTasks} tasks; this one has ${count}. Run it in parts.`)
   }
   const waits = resolve(named, problems)
-  const nodes = named.flatMap((entry, index): ReadonlyArray<PlanNode & { readonly where: string }> => {
+  const nodes = named.flatMap((entry, index): ReadonlyArray<PlanNode> => {
     if (!entry.isTask) return []
     const wanted = entry.agent ?? defaultAgent
     const agent = agents.find((name) => name.toLowerCase() === wanted.toLowerCase())
@@ -275,10 +279,13 @@ const check = (
       problems.push(`${entry.where}: there is no agent "${wanted}" to delegate to; there are ${agents.join(", ")}.`)
     }
     if (entry.prompt === "") problems.push(`${entry.where}: it does not say what is to be done.`)
-    const { files, id, prompt, text, where } = entry
-    return [{ id, text, agent: agent ?? wanted, depends: [...waits[index] ?? []], files, prompt, where }]
+    const { files, id, parallel, prompt, text } = entry
+    // A group that is a task is the last of its own.
+    const group = parallel ?? (entry.isGroup ? id : entry.parent === undefined ? undefined : named[entry.parent]?.id)
+    const depends = [...waits[index] ?? []]
+    return [{ id, text, agent: agent ?? wanted, depends, files, prompt, ...(group === undefined ? {} : { group }) }]
   })
-  return sort(nodes, problems)
+  return sort(nodes, new Map(named.map(({ id, where }) => [id, where])), problems)
 }
 
 /** Gives ids to those without one, and finds what is in what and what is a task. */
@@ -359,19 +366,28 @@ const resolve = (entries: ReadonlyArray<Named>, problems: Array<string>): Readon
   })
 }
 
-/** In an order that respects what each waits for, and otherwise that of the text; circles are problems. */
-const sort = (nodes: ReadonlyArray<PlanNode & { readonly where: string }>, problems: Array<string>): Plan => {
+/** In an order that respects what each waits for, and otherwise that of the text; circles are left. */
+const ordered = (nodes: Plan) => {
   const left = new Map(nodes.map((node) => [node.id, node]))
   const sorted: Array<PlanNode> = []
   for (let found = true; found;) {
     found = false
-    for (const { where: _, ...node } of left.values()) {
+    for (const node of left.values()) {
       if (node.depends.some((id) => left.has(id))) continue
       left.delete(node.id)
       sorted.push(node)
       found = true
     }
   }
+  return { left, sorted }
+}
+
+/** The plan with each node after those that it depends on. What is in a circle, or behind one, is not in it. */
+export const sortPlan = (plan: Plan): Plan => ordered(plan).sorted
+
+/** Sorted; circles are problems. */
+const sort = (nodes: Plan, places: ReadonlyMap<string, string>, problems: Array<string>): Plan => {
+  const { left, sorted } = ordered(nodes)
   const seen = new Set<string>()
   for (const start of left.keys()) {
     const way: Array<string> = []
@@ -386,9 +402,7 @@ const sort = (nodes: ReadonlyArray<PlanNode & { readonly where: string }>, probl
     if (from < 0) continue
     const circle = way.slice(from)
     problems.push(
-      `${left.get(circle[0] ?? "")?.where}: a circle: ${
-        [...circle, circle[0]].join(" waits for ")
-      }. Leave one of these out.`
+      `${places.get(circle[0] ?? "")}: a circle: ${[...circle, circle[0]].join(" waits for ")}. Leave one of these out.`
     )
   }
   return sorted

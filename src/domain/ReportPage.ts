@@ -38,6 +38,7 @@ ${list("Open todos", (report.openTodos ?? []).map(escape))}
 ${failures(report)}
 ${mission === undefined ? "" : budgets(report, mission)}
 ${timeline(branches, now)}
+${spending(branches, now)}
 ${table(branches, now)}
 ${results(tasks)}
 <footer>Made ${time(now)} from the records in <code>.opencode/</code> · session <code>${escape(root)}</code></footer>
@@ -109,8 +110,7 @@ const failures = ({ mission, tasks }: Report): string => {
 
 const timeline = (branches: ReadonlyArray<Branch>, now: number): string => {
   if (branches.length === 0) return ""
-  const from = Math.min(...branches.map(({ task }) => task.createdAt))
-  const to = Math.max(from + 1, ...branches.map(({ task }) => task.endedAt ?? now))
+  const { from, to } = spanOf(branches, now)
   const rows = branches.slice(0, rowsShown).map(({ level, task }) => {
     const { waited, worked } = timesOf(task, now)
     const words = `${waited > 0 ? `waited ${formatDuration(waited)}, ` : ""}worked ${formatDuration(worked)}`
@@ -122,13 +122,55 @@ const timeline = (branches: ReadonlyArray<Branch>, now: number): string => {
       round(at + wait)
     }%;width:${share(worked, to - from)}%"></span></span></li>`
   })
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => `<span>${formatDuration((to - from) * part)}</span>`)
   const more = branches.length > rowsShown ? `<p class="note">and ${branches.length - rowsShown} more tasks</p>` : ""
   return block(
     "Timeline",
-    `<ol class="timeline">${rows.join("")}</ol><div class="axis"><span class="who"></span><span class="ticks">${
-      ticks.join("")
-    }</span></div>${more}<p class="note"><span class="key wait"></span> in line for a slot <span class="key work completed"></span> at work, ended well <span class="key work failed"></span> failed <span class="key work timed_out"></span> out of time <span class="key work cancelled"></span> cancelled <span class="key work running"></span> under way. A task at work may itself wait for tasks of its own, or for a provider: the records do not keep when.</p>`
+    `<ol class="timeline">${rows.join("")}</ol>${
+      axis(from, to)
+    }${more}<p class="note"><span class="key wait"></span> in line for a slot <span class="key work completed"></span> at work, ended well <span class="key work failed"></span> failed <span class="key work timed_out"></span> out of time <span class="key work cancelled"></span> cancelled <span class="key work running"></span> under way. A task at work may itself wait for tasks of its own, or for a provider: the records do not keep when.</p>`
+  )
+}
+
+const spanOf = (branches: ReadonlyArray<Branch>, now: number) => {
+  const from = Math.min(...branches.map(({ task }) => task.createdAt))
+  return { from, to: Math.max(from + 1, ...branches.map(({ task }) => task.endedAt ?? now)) }
+}
+
+const axis = (from: number, to: number): string => {
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => `<span>${formatDuration((to - from) * part)}</span>`)
+  return `<div class="axis"><span class="who"></span><span class="ticks">${ticks.join("")}</span></div>`
+}
+
+/** What the tasks have used by and by, on the scale of the timeline: two lines, each as high as its sum. */
+const spending = (branches: ReadonlyArray<Branch>, now: number): string => {
+  const { from, to } = spanOf(branches, now)
+  const steps = branches.map(({ task: { endedAt, usage } }) => ({
+    at: endedAt ?? now,
+    tokens: totalTokens(usage),
+    cost: usage.cost
+  })).toSorted((a, b) => a.at - b.at)
+  const lines = (["tokens", "cost"] as const).flatMap((name) => {
+    const sum = steps.reduce((sum, step) => sum + step[name], 0)
+    if (sum === 0) return []
+    let used = 0
+    const path = steps.map((step) => {
+      used += step[name]
+      return `H${share(step.at - from, to - from) * 10}V${round(100 - used / sum * 98)}`
+    })
+    return { name, sum: name === "cost" ? money(sum) : formatCount(sum), path: `M0 100${path.join("")}H1000` }
+  })
+  if (lines.length === 0) return ""
+  const words = lines.map(({ name, sum }) => `${name} up to ${sum}`).join(", ")
+  const keys = lines.map(({ name, sum }) => `<span class="key line ${name}"></span> ${name}, up to ${sum}`)
+  return block(
+    "Tokens and cost over time",
+    `<div class="axis"><span class="who">${
+      keys.join("<br>")
+    }</span><svg class="spending" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="${words}">${
+      lines.map(({ name, path }) => `<path class="${name}" d="${path}"/>`).join("")
+    }</svg></div>${
+      axis(from, to)
+    }<p class="note">Of the tasks, each counted at its end; the Commander's own turns are in the sums above.</p>`
   )
 }
 
@@ -245,7 +287,7 @@ tbody th{font-size:inherit;color:inherit;font-weight:400}
 ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .budgets td:last-child{white-space:nowrap;text-align:right}.wide{width:60%}
 .gauge{display:block;height:10px;margin-top:6px;background:var(--soft);border-radius:5px;overflow:hidden}
-.gauge span{display:block;height:100%;min-width:2px}.within{background:var(--run)}.near{background:var(--warn)}.over{background:var(--bad)}
+.gauge span{display:block;height:100%}.within{background:var(--run)}.near{background:var(--warn)}.over{background:var(--bad)}
 .state{display:inline-block;padding:0 8px;border:1px solid currentColor;border-radius:10px;font-size:12px;line-height:18px;white-space:nowrap;color:var(--off)}
 .state.completed,.state.complete{color:var(--ok)}.state.failed,.state.halted{color:var(--bad)}.state.timed_out,.state.out_of_budget{color:var(--warn)}.state.running,.state.launching,.state.active{color:var(--run)}
 .timeline{list-style:none;margin:0;padding:0}
@@ -258,10 +300,12 @@ ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .track .work{min-width:3px}
 .work{background:var(--off)}.work.completed{background:var(--ok)}.work.failed{background:var(--bad)}.work.timed_out{background:var(--warn)}.work.running,.work.launching{background:var(--run)}.work.queued{background:none}
 .ticks{flex:1;display:flex;justify-content:space-between;color:var(--dim);font-size:12px}
+.keys{white-space:normal}.spending{flex:1;min-width:0;height:120px;background:var(--soft);border-radius:4px}.spending path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}
+.spending .tokens{stroke:var(--run)}.spending .cost{stroke:var(--warn);stroke-dasharray:6 4}.key.line{height:0;border-radius:0;border-top:2px solid var(--run);vertical-align:middle;margin-left:0}.key.line.cost{border-top:2px dashed var(--warn)}
 .key{display:inline-block;width:18px;height:10px;margin:0 4px 0 10px;border-radius:3px}
 .note .key:first-child{margin-left:0}
 details{border-bottom:1px solid var(--line);padding:8px 0}summary{cursor:pointer}details pre{margin-top:8px}
 footer{margin-top:40px;color:var(--dim);font-size:13px;overflow-wrap:anywhere}
-@media (max-width:640px){.who{flex-basis:42%}h1{font-size:22px}.budgets td:last-child{white-space:normal}}
+@media (max-width:640px){.who{flex-basis:42%}h1{font-size:22px}.wide{width:35%}.ticks span:nth-child(even){display:none}}
 @media print{details>*{display:block}main{max-width:none}}
 `

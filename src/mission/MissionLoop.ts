@@ -400,13 +400,13 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
-      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and nobody checks them. */
+      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and what failed is not run again. */
       const orphans = new Set<SessionId>()
 
       const endOrphan = Effect.fnUntraced(function*(root: SessionId) {
         if (yield* hasOpen(root)) return
         orphans.delete(root)
-        const why = "Its tasks have ended; the program that ran its plan is gone, and nobody has checked the results."
+        const why = "Its tasks have ended; the program that ran its plan is gone, and nobody runs again what failed."
         yield* missions.apply(root, { type: "ended", state: "halted", why })
         yield* notifier.show(presets.missionHalted(why))
       })

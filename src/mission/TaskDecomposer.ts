@@ -17,9 +17,18 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { BadPlan, blockedBy, readPlan, sharedPath, type StartedNode, type StartedPlan } from "../domain/Plan.ts"
+import { endState } from "../domain/Inspection.ts"
+import {
+  BadPlan,
+  blockedBy,
+  type Plan,
+  readPlan,
+  sharedPath,
+  type StartedNode,
+  type StartedPlan
+} from "../domain/Plan.ts"
 import type { SessionId } from "../domain/Session.ts"
-import { isOpen, isSettled, outcome, queued, type TaskId } from "../domain/Task.ts"
+import { isOpen, outcome, queued, type TaskId } from "../domain/Task.ts"
 import {
   type HostError,
   SessionClient,
@@ -61,6 +70,11 @@ export interface Standing {
 export class TaskDecomposer extends Context.Service<TaskDecomposer, {
   /** Checks the plan, records it, and launches what need not wait. It goes on in the background to its end. */
   readonly run: (text: string, by: { readonly session: SessionId; readonly agent: string }) => Effect.Effect<
+    StartedPlan,
+    PlanRefused
+  >
+  /** The same with a plan that was read already, by somebody who may use its agents. */
+  readonly start: (plan: Plan, by: { readonly session: SessionId; readonly agent: string }) => Effect.Effect<
     StartedPlan,
     PlanRefused
   >
@@ -193,7 +207,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
           watchers,
           Effect.gen(function*() {
             const task = yield* Effect.option(store.settled(node.task))
-            const state = Option.isSome(task) && isSettled(task.value) ? task.value.state : "failed"
+            const state = Option.isSome(task) ? endState(node, task.value) : "failed"
             running.get(plan.id)?.set(node.id, state === "completed" ? "completed" : "failed")
             yield* plans.ended(plan.id, node.id, state)
             if (state === "completed") yield* todos.mark(plan.root, node, "done")
@@ -245,14 +259,15 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         Effect.forkScoped
       )
 
-      const run = Effect.fn("TaskDecomposer.run")(function*(
-        text: string,
-        by: { readonly session: SessionId; readonly agent: string }
-      ): Effect.fn.Return<StartedPlan, PlanRefused> {
-        const isChild = Option.isSome(yield* store.bySession(by.session))
-          || (yield* client.get(by.session)).parent !== undefined
+      type Caller = { readonly session: SessionId; readonly agent: string }
+
+      const requireRoot = Effect.fnUntraced(function*(session: SessionId) {
+        const isChild = Option.isSome(yield* store.bySession(session))
+          || (yield* client.get(session)).parent !== undefined
         if (isChild) return yield* new NotARoot()
-        const nodes = yield* Effect.fromResult(readPlan(text, yield* orders.agentsFor(by.agent)))
+      })
+
+      const begin = Effect.fnUntraced(function*(nodes: Plan, by: Caller) {
         if ((yield* plans.all).filter(({ state }) => state === "running").length >= maxPlans) {
           return yield* new TooManyPlans({ limit: maxPlans })
         }
@@ -272,6 +287,22 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         // When the call is cut off from here on, the plan goes on all the same.
         yield* Effect.flatMap(FiberSet.run(watchers, pass), Fiber.join)
         return plan
+      })
+
+      const run = Effect.fn("TaskDecomposer.run")(function*(
+        text: string,
+        by: Caller
+      ): Effect.fn.Return<StartedPlan, PlanRefused> {
+        yield* requireRoot(by.session)
+        return yield* begin(yield* Effect.fromResult(readPlan(text, yield* orders.agentsFor(by.agent))), by)
+      })
+
+      const start = Effect.fn("TaskDecomposer.start")(function*(
+        plan: Plan,
+        by: Caller
+      ): Effect.fn.Return<StartedPlan, PlanRefused> {
+        yield* requireRoot(by.session)
+        return yield* begin(plan, by)
       })
 
       const stop = Effect.fn("TaskDecomposer.stop")(function*(id: string, caller: SessionId) {
@@ -303,7 +334,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         yield* pass
       })
 
-      return TaskDecomposer.of({ run, standings, stop, goOn })
+      return TaskDecomposer.of({ run, start, standings, stop, goOn })
     })
   )
 }

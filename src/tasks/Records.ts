@@ -132,6 +132,6 @@ const merge = (
   }
 }
 
-/** Whoever takes a mission over counts its time from then on. */
-const newer = (a: Mission, b: Mission): boolean =>
+/** Whether the second is what became of the first. Whoever takes a mission over counts its time from then on. */
+export const newer = (a: Mission, b: Mission): boolean =>
   b.startedAt > a.startedAt || (b.startedAt === a.startedAt && b.countedAt >= a.countedAt)

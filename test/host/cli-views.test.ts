@@ -8,7 +8,7 @@ import * as NodeInstance from "../../adapters/node-process/NodeInstance.ts"
 import * as RecordingNotifier from "../../adapters/test/RecordingNotifier.ts"
 import { Config, readConfig } from "../../src/Config.ts"
 import { transition } from "../../src/domain/Mission.ts"
-import { SessionId } from "../../src/domain/Session.ts"
+import { noUsage, SessionId } from "../../src/domain/Session.ts"
 import { TaskId } from "../../src/domain/Task.ts"
 import { Lease } from "../../src/tasks/Lease.ts"
 import { TaskArchive } from "../../src/tasks/TaskArchive.ts"
@@ -319,9 +319,61 @@ describe("report", () => {
     }).pipe(Effect.scoped)
   )
 
+  /** As a real one goes: six at a time, some below others, two that failed, one that was run twice, all with results. */
+  const withThirty = Effect.gen(function*() {
+    const made = yield* project
+    const { journal } = made
+    const minute = 60_000
+    for (let index = 0; index < 30; index++) {
+      const name = `t${String(index + 1).padStart(2, "0")}`
+      const createdAt = Math.floor(index / 10) * 9 * minute
+      const startedAt = createdAt + Math.floor((index % 10) / 6) * 4 * minute + index * 1_500
+      const ended = {
+        ...completed(name, `The ${name} is written, and its ${index + 2} tests pass.\n\n- src/${name}.ts`),
+        agent: ["Builder", "Researcher", "Builder", "Inspector", "Librarian"][index % 5] ?? "Builder",
+        description: `Write ${name} of the parser, with all that belongs to it and its tests`,
+        ...(index % 7 === 5 ? { parent: SessionId.make(`ses_t${String(index).padStart(2, "0")}`), depth: 2 } : {}),
+        run: index === 12 ? 2 : 1,
+        createdAt,
+        startedAt,
+        endedAt: startedAt + (2 + (index * 7) % 5) * minute,
+        usage: { ...noUsage, input: 20_000 + index * 900, output: 2_000 + index * 70, cost: 0.11 + index * 0.004 }
+      }
+      const { result: _, ...without } = ended
+      yield* journal.record(
+        "task",
+        ended.id,
+        index === 8 || index === 21
+          ? { ...without, state: "failed", reason: "The provider refused: no credit is left on this key." }
+          : ended
+      )
+    }
+    const end = { type: "ended", state: "complete", why: "The Commander said that it is complete." } as const
+    const begun = {
+      ...mission("Write the parser, its tests and its documentation"),
+      spent: { time: 0, tokens: 1_240_000, cost: 5.61, tasks: 30, turns: 14 }
+    }
+    yield* journal.record("mission", root, transition(begun, end, 33 * minute))
+    return made
+  })
+
   const browser = ["chromium", "chromium-browser", "google-chrome"].find((name) =>
     spawnSync(name, ["--version"]).status === 0
   )
+  /** Opens a page in the browser. */
+  const opener = (directory: string, file: string) => (...args: ReadonlyArray<string>) =>
+    Effect.flatMap(
+      ChildProcessSpawner.ChildProcessSpawner,
+      (spawner) =>
+        spawner.string(ChildProcess.make(browser ?? "", [
+          "--headless=new",
+          "--no-sandbox",
+          "--disable-gpu",
+          `--user-data-dir=${directory}/browser`,
+          ...args,
+          `file://${file}`
+        ], { extendEnv: true }))
+    )
   const title = "runs nothing of what agents have written in a real browser, in light and dark"
   if (browser === undefined) it.skip(`${title} (skipped: there is no Chromium on the PATH)`)
   else {
@@ -329,18 +381,9 @@ describe("report", () => {
       title,
       Effect.gen(function*() {
         const fs = yield* FileSystem.FileSystem
-        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
         const { directory } = yield* withHostile
         const file = (yield* run(directory, "report")).output.trim()
-        const open = (...args: ReadonlyArray<string>) =>
-          spawner.string(ChildProcess.make(browser, [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            `--user-data-dir=${directory}/browser`,
-            ...args,
-            `file://${file}`
-          ], { extendEnv: true }))
+        const open = opener(directory, file)
         const dom = yield* open("--dump-dom")
         assert.include(dom, "<title>Repair the parser</title>")
         const pictures = yield* Effect.forEach([1, 0], (scheme) => {
@@ -354,6 +397,34 @@ describe("report", () => {
         })
         assert.deepStrictEqual([...(pictures[0] ?? [])].slice(1, 4), [...Buffer.from("PNG")])
         assert.notDeepEqual(pictures[0], pictures[1])
+      }).pipe(Effect.scoped)
+    )
+
+    live(
+      "shows a mission of thirty tasks within the width of a screen, and of a telephone",
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const { directory } = yield* withThirty
+        const file = (yield* run(directory, "report")).output.trim()
+        const open = opener(directory, file)
+        const kept = process.env["REPORT_PICTURES"]
+        for (const width of [1_000, 390]) {
+          const picture = `${kept ?? directory}/thirty-${width}.png`
+          yield* open(`--window-size=${width},3200`, `--screenshot=${picture}`)
+          assert.isAbove((yield* fs.readFile(picture)).length, 20_000)
+          // The page runs no script of its own; this one, beside it, measures what it takes.
+          const measured = `${directory}/measured-${width}.html`
+          const probe =
+            "<script>document.title = [document.documentElement.scrollWidth, innerWidth, document.querySelectorAll('tr, li, details').length].join(' ')</script>"
+          yield* fs.writeFileString(
+            measured,
+            (yield* fs.readFileString(file)).replace(/<meta http-equiv[^>]*>/, "") + probe
+          )
+          const dom = yield* opener(directory, measured)(`--window-size=${width},3200`, "--dump-dom")
+          const [, scroll, inner] = /<title>(\d+) (\d+) \d+<\/title>/.exec(dom) ?? []
+          assert.isDefined(scroll, dom.slice(0, 500))
+          assert.isAtMost(Number(scroll), Number(inner), `${width} pixels`)
+        }
       }).pipe(Effect.scoped)
     )
   }

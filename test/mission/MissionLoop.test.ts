@@ -104,7 +104,7 @@ describe("a mission", () => {
       yield* pass("2 minutes")
       const mission = yield* get(id)
       assert.strictEqual(mission?.state, "halted")
-      assert.include(mission?.why, "nobody has checked the results")
+      assert.include(mission?.why, "the program that ran its plan is gone")
       // What its task came to is stored in the session, and starts no turn there.
       assert.lengthOf(yield* heard(id), 1)
       assert.lengthOf(yield* calls(id), 0)

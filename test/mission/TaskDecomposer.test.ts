@@ -1,11 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber } from "effect"
+import { Clock, Duration, Effect, Fiber, Option, Result } from "effect"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
+import { again, withChecks } from "../../src/domain/Inspection.ts"
+import { readPlan } from "../../src/domain/Plan.ts"
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
+import { Plans } from "../../src/tasks/Plans.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
+import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import {
   type Actor,
   calls,
@@ -448,6 +452,93 @@ describe("a plan ends for good", () => {
       assert.deepStrictEqual(spans.map(({ name }) => name), ["T1"])
       assert.isTrue((yield* calls()).every(({ outcome }) => outcome !== "open"))
     }).pipe(withActors({ goal: plans(...lines), work: actor }))
+  })
+})
+
+describe("a plan with checks", () => {
+  const text = [
+    "- [ ] T1: work T1 for 5 seconds | parallel:A",
+    "- [ ] T2: work T2 for 20 seconds | parallel:A",
+    "- [ ] T3: work T3 for 5 seconds | depends:T1",
+    "- [ ] T4: work T4 for 60 seconds"
+  ].join("\n")
+  const started = Effect.fnUntraced(function*(root: SessionId) {
+    const decomposer = yield* TaskDecomposer
+    const plan = Result.getOrThrow(readPlan(text, ["Builder", "Inspector"]))
+    return yield* doing(
+      decomposer.start(withChecks(plan, "Inspector", "a goal"), { session: root, agent: "Commander" })
+    )
+  })
+  /** The Inspector's session at a group, which takes 10 s; and how the whole is judged. */
+  const inspects = (verdict: string) => {
+    const heard: Array<{ readonly text: string; readonly at: number }> = []
+    const actor: Actor = (request) =>
+      Effect.gen(function*() {
+        heard.push({ text: request.users[0] ?? "", at: yield* Clock.currentTimeMillis })
+        yield* Effect.sleep("10 seconds")
+        return { text: verdict }
+      })
+    return { heard, actor }
+  }
+
+  it.effect("has a group checked when all of it is completed; who depends on it waits for the PASS, others go on", () => {
+    const { actor, of, spans } = works()
+    const group = inspects("PASS, all there")
+    const last = inspects("PASS")
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      yield* started(root)
+      yield* until(Effect.map(tasks, (all) => all.length === 6 && all.every(({ told }) => told)))
+      soon(of("T2").to, group.heard[0]?.at ?? 0)
+      soon((group.heard[0]?.at ?? 0) + 10_000, of("T3").from)
+      soon(of("T4").to, last.heard[0]?.at ?? 0)
+      assert.lengthOf(spans, 4)
+      assert.include(group.heard[0]?.text, "## T2 (Builder): work T2 for 20 seconds\nresult of T2")
+      assert.notInclude(group.heard[0]?.text, "result of T4")
+      assert.include(last.heard[0]?.text, "## check-A (Inspector): Check the results of T1, T2\nPASS, all there")
+      assert.isTrue((yield* tasks).every(({ mission, state }) => mission === root && state === "completed"))
+    }).pipe(withActors({ goal: hangs, work: actor, These: group.actor, A: last.actor }))
+  })
+
+  it.effect("runs nothing that depends on a group without a PASS, and all the rest", () => {
+    const { actor, spans } = works()
+    const group = inspects("FAIL T1: it is not there")
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      const { id, nodes } = yield* started(root)
+      const plans = yield* Plans
+      yield* until(Effect.map(plans.all, (all) => all.every((plan) => plan.id !== id || plan.state === "over")))
+      yield* pass("1 minute")
+      assert.sameMembers(spans.map(({ name }) => name), ["T1", "T2", "T4"])
+      const store = yield* TaskStore
+      const ends = yield* Effect.forEach(
+        nodes,
+        (node) =>
+          Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
+      )
+      assert.deepStrictEqual(again(ends).map(({ depends, id }) => [id, ...depends]), [
+        ["T1"],
+        ["check-A", "T1"],
+        ["T3", "T1", "check-A"],
+        ["check", "T1", "T3", "check-A"]
+      ])
+    }).pipe(withActors({ goal: hangs, work: actor, These: group.actor, A: hangs }))
+  })
+
+  it.effect.each(["FAIL", "PASS"])("heeds a verdict that was given before a restart: %s", (verdict) => {
+    const { actor, spans } = works()
+    return Effect.gen(function*() {
+      const first = yield* start()
+      const root = yield* first.do(say("goal"))
+      yield* first.do(started(root))
+      yield* first.do(until(Effect.map(byNode, (states) => states["check-A"] === "completed"), "5 minutes", 1))
+      yield* first.killHost
+      const next = yield* start()
+      yield* next.do(until(Effect.map(byNode, ({ T4 }) => T4 === "completed")))
+      yield* pass("1 minute")
+      assert.strictEqual((yield* next.do(byNode))["T3"], verdict === "PASS" ? "completed" : undefined)
+      assert.lengthOf(spans.filter(({ name }) => name === "T1"), 1)
+    }).pipe(withWorld({ goal: hangs, work: actor, These: inspects(verdict).actor, A: hangs }))
   })
 })
 

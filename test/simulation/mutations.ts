@@ -253,7 +253,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A turn that died in silence is noticed",
     file: "tasks/Completion.ts",
-    find: `if (yield* isStill(session, turn.newest)) return { type: "stalled", started }`,
+    find: `if (yield* isStill(session, turn.newest)) return { type: "stalled", started, newest: turn.newest }`,
     replace: ``,
     expects: /is timed_out, not/
   },
