@@ -128,10 +128,10 @@ export class Notices extends Context.Service<Notices, {
 
       /** Tasks that their parent knows of now. They may be archived already, and then were told. */
       const told = (tasks: Iterable<TaskId>) =>
-        Effect.forEach(tasks, (id) => Effect.ignore(store.apply(id, { type: "told" })), { discard: true })
+        Effect.forEach(tasks, (id) => Effect.ignore(store.apply(id, { type: "told" })), together)
 
       const toldCommands = (known: ReadonlyArray<Command>) =>
-        Effect.forEach(known, ({ id }) => commands.apply(id, { type: "told" }), { discard: true })
+        Effect.forEach(known, ({ id }) => commands.apply(id, { type: "told" }), together)
 
       const delivered = Effect.fnUntraced(function*(parent: SessionId) {
         const known = new Set([...answering].filter(([, of]) => of === parent).map(([id]) => id))
@@ -200,10 +200,9 @@ export class Notices extends Context.Service<Notices, {
           const id = pending === undefined || (yield* isStale(parent, pending)) ? yield* ids.message : pending
           sent.add(id)
           const instead = pending === undefined ? {} : { instead: pending }
-          for (const task of group) yield* store.apply(task.id, { type: "telling", notice: id, ...instead })
-          for (const command of commandGroup) {
-            yield* commands.apply(command.id, { type: "telling", notice: id, ...instead })
-          }
+          const telling = { type: "telling", notice: id, ...instead } as const
+          yield* Effect.forEach(group, (task) => store.apply(task.id, telling), together)
+          yield* Effect.forEach(commandGroup, (command) => commands.apply(command.id, telling), together)
           yield* client.prompt({
             session: parent,
             id,
@@ -324,6 +323,9 @@ export class Notices extends Context.Service<Notices, {
     })
   )
 }
+
+/** Changes that are recorded with one flush of the journal. */
+const together = { concurrency: "unbounded", discard: true } as const
 
 /** How long the host may take to store what a call has returned. */
 const deliveryWait = "2 seconds"
