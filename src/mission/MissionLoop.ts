@@ -149,7 +149,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const abortUnheard = Effect.fnUntraced(function*(root: SessionId, from: MessageId | undefined, spokeAt: number) {
         const ran = (task: Task) => task.mission === root && !isSettled(task) && task.createdAt < spokeAt
         if (!(yield* store.all).some(ran)) return
-        const newest = yield* client.messages(root, newestMessages)
+        const newest = yield* untilHostAnswers(client.messages(root, newestMessages))
         if (!newest.some((message) => message.id > (from ?? "") && wasAborted(message))) return
         yield* manager.cancelMission(root, "the user aborted the mission", spokeAt)
       }, Effect.catchCause((cause) => Effect.logDebug("an abort that was not heard could not be looked for", cause)))

@@ -164,6 +164,10 @@ export class Recovery extends Context.Service<Recovery, {
         return yield* Effect.orElseSucceed(store.get(task.id), () => task)
       })
 
+      /** Its parent is a task that has ended badly, and takes it along. */
+      const isOrphan = ({ parent }: Task) =>
+        Effect.map(store.bySession(parent), Option.exists((above) => isSettled(above) && above.state !== "completed"))
+
       /** What is to be done about a task, by what can be seen of its child. One that has ended is settled here. */
       const examine = Effect.fnUntraced(function*(
         task: Task,
@@ -187,7 +191,7 @@ export class Recovery extends Context.Service<Recovery, {
           const turn = readTurn(messages, latest ?? promptId)
           if (turn.state === "failed" && interrupted !== true) return "attend"
           if (turn.state !== "finished") {
-            if (run < config.maxRuns) return "resume"
+            if (run < config.maxRuns || (yield* isOrphan(task))) return "resume"
             return yield* fail(run, `OpenCode was stopped during its run ${run}, which was the last it may have.`)
           }
           const isWaiting = (yield* store.all).some((other) => other.parent === session && isOpen(other))
@@ -240,11 +244,8 @@ export class Recovery extends Context.Service<Recovery, {
           if (entry === "settled") continue
           // It may have moved on while it was examined.
           const current = yield* Effect.orElseSucceed(store.get(task.id), () => task)
-          const above = yield* store.bySession(task.parent)
-          const isOrphan = Option.exists(above, (parent) => isSettled(parent) && parent.state !== "completed")
-          if (isOrphan || isSettled(current)) {
-            yield* stopShort(current, busy)
-          } else yield* begin(current, entry)
+          if (isSettled(current) || (yield* isOrphan(task))) yield* stopShort(current, busy)
+          else yield* begin(current, entry)
         }
         return found.map(({ entry }) => entry)
       })

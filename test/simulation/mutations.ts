@@ -232,7 +232,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A task has no more runs than it may, also after a restart",
     file: "tasks/Recovery.ts",
-    find: `if (run < config.maxRuns) return "resume"`,
+    find: `if (run < config.maxRuns || (yield* isOrphan(task))) return "resume"`,
     replace: `if (run > 0) return "resume"`,
     expects: /was run 3 times/
   },
