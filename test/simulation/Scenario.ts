@@ -63,6 +63,8 @@ export interface Crash {
   /** How many effects after that. */
   readonly effect: number
   readonly since: "the instance has started" | "the user has acted"
+  /** Only those whose name begins with this count. */
+  readonly kind?: string
   readonly moment: Moment
   readonly withHost: boolean
   /** Until the next instance starts, ms. */
@@ -201,6 +203,15 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       : undefined
     const fallback = chance(0.3)
     const commanderFails = chance(0.1) ? { at: int(1, 6), times: int(1, 12) } : undefined
+    // Children whose end is recorded are left at work by an instance that dies as it is about to stop them.
+    const stops: ReadonlyArray<Crash> = calm || crashes.length > 0 || !chance(0.3) ? [] : [{
+      effect: int(1, 3),
+      since: "the instance has started",
+      kind: "abort ",
+      moment: "before",
+      withHost: chance(0.1),
+      down: int(10, 5_000)
+    }]
     return {
       seed,
       budget,
@@ -208,7 +219,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       plan,
       limits,
       faults,
-      crashes,
+      crashes: [...crashes, ...stops],
       hostCrashes,
       user,
       disk,

@@ -102,8 +102,10 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
       }
     })
 
-    const arm = Effect.fnUntraced(function*(gate: CrashGate.CrashGate, { effect, moment }: Crash) {
-      yield* gate.arm((yield* gate.effects).length + effect, moment)
+    const arm = Effect.fnUntraced(function*(gate: CrashGate.CrashGate, { effect, kind, moment }: Crash) {
+      if (kind === undefined) return yield* gate.arm((yield* gate.effects).length + effect, moment)
+      let left = effect
+      yield* gate.arm((name) => name.startsWith(kind) && --left === 0, moment)
     })
 
     /** What the user does soon after a child has been given a prompt. */
