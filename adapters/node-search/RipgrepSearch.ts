@@ -38,10 +38,12 @@ const Message = Schema.fromJsonString(Schema.Union([
     type: Schema.Literal("end"),
     data: Schema.Struct({ binary_offset: Schema.NullOr(Schema.Int) })
   }),
-  Schema.Struct({ type: Schema.Literal("summary") }),
-  Schema.Struct({ type: Schema.Literal("begin") })
+  Schema.Struct({ type: Schema.Literal("summary") })
 ]))
 type Message = typeof Message.Type
+
+/** How a message begins that a file is read: it says nothing that the others do not, and there is one for every file. */
+const beginsFile = "{\"type\":\"begin\""
 
 /** Where a match is in its line, in bytes. */
 const Submatch = Schema.Struct({ start: Schema.Int, end: Schema.Int })
@@ -112,6 +114,7 @@ export const make = (binary: string) =>
           return open > maxMessageLength ? Effect.fail(new NotByRipgrep()) : Effect.as(Effect.yieldNow, text)
         }),
         Stream.splitLines,
+        Stream.filter((line) => !line.startsWith(beginsFile)),
         Stream.map((line) => tally.take(Schema.decodeOption(Message)(line))),
         Stream.takeUntil((isOver) => isOver),
         Stream.runDrain,
@@ -190,10 +193,6 @@ const makeTally = (limit: number) => {
     take: (message: Option.Option<Message>): boolean => {
       if (Option.isNone(message)) return false
       switch (message.value.type) {
-        case "begin":
-          pending = []
-          count = 0
-          return false
         case "match": {
           const path = toPath(decode(message.value.data.path))
           if (holdsSecrets(basename(path))) return false
@@ -202,12 +201,15 @@ const makeTally = (limit: number) => {
           return false
         }
         case "end":
-          if (message.value.data.binary_offset !== null || count === 0) return false
-          lines.push(...pending)
-          if (lines.length > 2 * limit) cut()
-          total = Math.min(maxCount, total + count)
-          files++
-          isComplete ||= total >= maxCount
+          if (message.value.data.binary_offset === null && count > 0) {
+            lines.push(...pending)
+            if (lines.length > 2 * limit) cut()
+            total = Math.min(maxCount, total + count)
+            files++
+            isComplete ||= total >= maxCount
+          }
+          pending = []
+          count = 0
           return isComplete
         case "summary":
           isComplete = true
