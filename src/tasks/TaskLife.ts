@@ -61,8 +61,8 @@ export class TaskLife extends Context.Service<TaskLife, {
   readonly cancelAll: (belongs: (task: Task) => boolean, reason: string) => Effect.Effect<void>
   /** Runs `wait` on behalf of what works in a session, which holds no slot meanwhile. */
   readonly parkedWhile: <A, E, R>(session: SessionId, wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Aborts what a session does, until it is quiet. */
-  readonly quieten: (session: SessionId, prompt: MessageId) => Effect.Effect<void>
+  /** Aborts what a session does, until it is quiet: until the turn that answers `prompt` has ended, if that is known. */
+  readonly quieten: (session: SessionId, prompt?: MessageId) => Effect.Effect<void>
 }>()("orchestrator/tasks/TaskLife") {
   static readonly layer = Layer.effect(
     TaskLife,
@@ -134,13 +134,13 @@ export class TaskLife extends Context.Service<TaskLife, {
        * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
        * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
        */
-      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt?: MessageId) {
         const look = Effect.gen(function*() {
           if ((yield* client.statuses).has(session)) {
             yield* client.abort(session)
             return "busy"
           }
-          return readTurn(yield* client.messages(session, newestMessages), prompt).state
+          return prompt === undefined ? "idle" : readTurn(yield* client.messages(session, newestMessages), prompt).state
         }).pipe(
           Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
           Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
@@ -155,7 +155,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         }
       })
 
-      const quieten = (session: SessionId, prompt: MessageId) =>
+      const quieten = (session: SessionId, prompt?: MessageId) =>
         abortUntilQuiet(session, prompt).pipe(
           Effect.timeoutOrElse({
             duration: "15 seconds",
