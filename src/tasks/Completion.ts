@@ -133,8 +133,10 @@ export class Completion extends Context.Service<Completion, {
             if (!idle) lastError = undefined
             else if (!(isAbort(lastError) && turn.state === "not started")) {
               // It may have come to its own end since it was read: the next signal shows that.
-              const now = yield* look
-              if (now.state === turn.state && now.newest === turn.newest) return { type: "failed", error: lastError }
+              const again = yield* look
+              if (again.state === turn.state && again.newest === turn.newest) {
+                return { type: "failed", error: lastError }
+              }
               continue
             }
           }
