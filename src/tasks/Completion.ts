@@ -90,6 +90,12 @@ export class Completion extends Context.Service<Completion, {
         let lastError: TurnError | undefined
         let quietSince: number | undefined
         let worked = false
+        const look = client.messages(session, newestMessages).pipe(
+          Effect.map((messages) => ({ ...readTurn(messages, prompt), newest: messages.at(-1)?.id })),
+          Effect.catchTag("SessionNotFound", () => Effect.succeed({ state: "gone" } as const)),
+          // A host that does not answer settles nothing: the next event or poll looks again.
+          Effect.orElseSucceed(() => ({ state: "unknown" }) as const)
+        )
         while (true) {
           const news = yield* Queue.take(mailbox)
           if (news.type === "gone") return { type: "gone" }
@@ -112,12 +118,7 @@ export class Completion extends Context.Service<Completion, {
             const patient = !worked && lastError === undefined
             if (patient && now - quietSince < Duration.toMillis(config.stabilityWait)) continue
           }
-          const turn = yield* client.messages(session, newestMessages).pipe(
-            Effect.map((messages) => ({ ...readTurn(messages, prompt), newest: messages.at(-1)?.id })),
-            Effect.catchTag("SessionNotFound", () => Effect.succeed({ state: "gone" } as const)),
-            // A host that does not answer settles nothing: the next event or poll looks again.
-            Effect.orElseSucceed(() => ({ state: "unknown" }) as const)
-          )
+          const turn = yield* look
           if (turn.state === "gone") return { type: "gone" }
           if (turn.state === "finished") return { type: "finished", text: turn.text }
           if (turn.state === "failed") return { type: "failed", error: turn.error }
@@ -129,10 +130,15 @@ export class Completion extends Context.Service<Completion, {
               Effect.map((statuses) => !statuses.has(session)),
               Effect.orElseSucceed(() => false)
             )
-            if (idle && !(isAbort(lastError) && turn.state === "not started")) {
-              return { type: "failed", error: lastError }
-            }
             if (!idle) lastError = undefined
+            else if (!(isAbort(lastError) && turn.state === "not started")) {
+              // It may have come to its own end since it was read: the next signal shows that.
+              const again = yield* look
+              if (again.state === turn.state && again.newest === turn.newest) {
+                return { type: "failed", error: lastError }
+              }
+              continue
+            }
           }
           if (news.type !== "absent" || quietSince === undefined) continue
           const started = turn.state === "unfinished"

@@ -279,6 +279,24 @@ export class Recovery extends Context.Service<Recovery, {
           { concurrency: "unbounded", discard: true }
         )
 
+      /**
+       * A session that could not be recorded, and was deleted, shows only by its turn, which goes on: in a session that the
+       * host does not know. Looked for where a task is left without a session, which may be the one it had.
+       */
+      const stopLost = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
+        if (tasks.every((task) => !isOpen(task) || task.session !== undefined)) return
+        const known = new Set(tasks.map(({ session }) => session))
+        yield* Effect.forEach(
+          [...busy].filter((session) => !known.has(session)),
+          (session) =>
+            untilHostAnswers(client.get(session)).pipe(
+              Effect.catchTag("SessionNotFound", () => life.quieten(session)),
+              Effect.ignore // one that cannot be read is not known to be lost
+            ),
+          { concurrency: requestsAtOnce, discard: true }
+        )
+      })
+
       /** Claimed, and not in this instance's journal yet. */
       let pending: ReadonlyArray<Journal> = []
 
@@ -304,6 +322,7 @@ export class Recovery extends Context.Service<Recovery, {
         for (const id of known.keys()) if (yield* life.isLiving(id)) known.delete(id) // it goes on here already
         const tasks = yield* findSessions([...known.values()], sessions)
         yield* stopEnded(tasks, busy)
+        yield* stopLost(tasks, busy)
         const roots = left.flatMap((one) => one.missions).filter((mission) => mission.state === "active")
         const entries = yield* notices.heldWhile(Effect.gen(function*() {
           const leftCommands = left.flatMap((one) => one.commands)

@@ -29,7 +29,7 @@ import { Ids } from "../Ids.ts"
 import { Progress } from "../mission/Progress.ts"
 import { SharedContext } from "../mission/SharedContext.ts"
 import { SmartContext } from "../mission/SmartContext.ts"
-import { TurnRecovery } from "../recovery/TurnRecovery.ts"
+import { type Decision, TurnRecovery } from "../recovery/TurnRecovery.ts"
 import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
@@ -61,8 +61,8 @@ export class TaskLife extends Context.Service<TaskLife, {
   readonly cancelAll: (belongs: (task: Task) => boolean, reason: string) => Effect.Effect<void>
   /** Runs `wait` on behalf of what works in a session, which holds no slot meanwhile. */
   readonly parkedWhile: <A, E, R>(session: SessionId, wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Aborts what a session does, until it is quiet. */
-  readonly quieten: (session: SessionId, prompt: MessageId) => Effect.Effect<void>
+  /** Aborts what a session does, until it is quiet: until the turn that answers `prompt` has ended, if that is known. */
+  readonly quieten: (session: SessionId, prompt?: MessageId) => Effect.Effect<void>
 }>()("orchestrator/tasks/TaskLife") {
   static readonly layer = Layer.effect(
     TaskLife,
@@ -134,13 +134,13 @@ export class TaskLife extends Context.Service<TaskLife, {
        * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
        * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
        */
-      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt: MessageId) {
+      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt?: MessageId) {
         const look = Effect.gen(function*() {
           if ((yield* client.statuses).has(session)) {
             yield* client.abort(session)
             return "busy"
           }
-          return readTurn(yield* client.messages(session, newestMessages), prompt).state
+          return prompt === undefined ? "idle" : readTurn(yield* client.messages(session, newestMessages), prompt).state
         }).pipe(
           Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
           Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
@@ -155,7 +155,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         }
       })
 
-      const quieten = (session: SessionId, prompt: MessageId) =>
+      const quieten = (session: SessionId, prompt?: MessageId) =>
         abortUntilQuiet(session, prompt).pipe(
           Effect.timeoutOrElse({
             duration: "15 seconds",
@@ -336,6 +336,26 @@ export class TaskLife extends Context.Service<TaskLife, {
         )
       })
 
+      /**
+       * Has a child go on after its turn has failed: as it is `decided`, or as is recorded already. Meanwhile no notice is
+       * sent, which would start a turn of a child that waits without a slot.
+       */
+      const mend = (id: TaskId, session: SessionId, slot: Slot, decided?: Decision) =>
+        notices.quietly(
+          session,
+          Effect.gen(function*() {
+            const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+            if (decided !== undefined) {
+              // A notice that was on its way has started a turn: that one is waited for.
+              if ((yield* untilHostAnswers(client.statuses)).has(session)) return "goes on" as const
+              if (!(yield* retries.mend(task, decided))) return "given up" as const
+            }
+            const { mending } = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+            if (mending !== undefined) yield* retries.goOn(task, mending, session, slot)
+            return "goes on" as const
+          })
+        ).pipe(Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)))
+
       /** Waits for the child's last word: turn after turn while it waits for tasks of its own, run after run while it stalls. */
       const attend = Effect.fnUntraced(function*(
         id: TaskId,
@@ -350,11 +370,7 @@ export class TaskLife extends Context.Service<TaskLife, {
           const { mending, promptId, run, tries } = task
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
           if (mending !== undefined) {
-            const isThere = yield* retries.goOn(task, mending, session, slot).pipe(
-              Effect.as(true),
-              Effect.catchTag("SessionNotFound", () => Effect.succeed(false))
-            )
-            if (!isThere) return { state: "failed", reason: deletedReason }
+            if ((yield* mend(id, session, slot)) === "gone") return { state: "failed", reason: deletedReason }
             continue
           }
           const outcome = yield* Effect.raceFirst(watch.outcome(promptId, past), stallWatch.silence(id, slot))
@@ -367,16 +383,19 @@ export class TaskLife extends Context.Service<TaskLife, {
               if (decision.kind === "rate limit" && task.model !== undefined) {
                 yield* concurrency.throttle(task.model.provider)
               }
-              if (!(yield* retries.mend(task, decision))) return { state: "failed", reason: decision.says }
               past = outcome.error
-              continue
+              const mended = yield* mend(id, session, slot, decision)
+              if (mended === "goes on") continue
+              return { state: "failed", reason: mended === "gone" ? deletedReason : decision.says }
             }
             case "retried": {
               const error: TurnError = { name: "", message: outcome.words, retryable: true }
               const decision = yield* recovery.decide(error, tries, { mayWait: false })
               if (decision.action.type !== "switch") return { state: "failed", reason: outcome.message }
               yield* quieten(session, promptId)
-              yield* retries.mend(task, decision)
+              if ((yield* mend(id, session, slot, decision)) === "gone") {
+                return { state: "failed", reason: deletedReason }
+              }
               continue
             }
             case "finished": {
@@ -384,10 +403,10 @@ export class TaskLife extends Context.Service<TaskLife, {
               if (next.type === "done") {
                 const decision = yield* recovery.judge(next.text, tries)
                 if (decision === undefined) return { state: "completed", result: next.text }
-                if (!(yield* retries.mend(task, decision))) {
-                  return { state: "failed", reason: `${decision.says}\nIt began: ${next.text.slice(0, 200)}` }
-                }
-                continue
+                const mended = yield* mend(id, session, slot, decision)
+                if (mended === "goes on") continue
+                if (mended === "gone") return { state: "failed", reason: deletedReason }
+                return { state: "failed", reason: `${decision.says}\nIt began: ${next.text.slice(0, 200)}` }
               }
               if (next.type === "waits") yield* waitForOwnTasks(id, run, session, slot)
               if (next.type !== "goes on") yield* notices.flush(session).pipe(untilHostAnswers)

@@ -192,9 +192,12 @@ export const mutations: ReadonlyArray<Mutation> = [
 
   {
     promise: "A child that gave its slot up is told of its tasks when it has one again",
-    file: "tasks/TaskLife.ts",
-    find: `yield* notices.await(session, slot.regained)`,
-    replace: ``,
+    // It is waited for in two ways, either of which is enough, as a rule.
+    file: "tasks/Notices.ts",
+    find: `yield* ready.get(parent) ?? Effect.void
+            // The parent may have ended, or begun to wait, while it was waited for.
+            yield* quietly(parent, Effect.flatMap(wait(parent), (due) => due === 0 ? sendAll(parent) : Effect.void))`,
+    replace: `yield* sendAll(parent)`,
     expects: /worked at once/
   },
 

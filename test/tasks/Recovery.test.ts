@@ -272,6 +272,22 @@ describe("a task", () => {
       assert.deepStrictEqual(yield* next.do(missions), [])
     }).pipe(withWorld(one)))
 
+  it.effect("whose child could not be recorded, and was deleted with its parent, leaves nothing at work", () =>
+    Effect.gen(function*() {
+      const disk = yield* MemoryDisk
+      const host = yield* SimulatedHost
+      const first = yield* start({ config: { concurrency: { total: 1 } } })
+      const root = yield* first.do(working("work 1"))
+      yield* disk.readOnly(true)
+      yield* first.do(until(isWorking("stuck")))
+      yield* first.kill
+      yield* disk.readOnly(false)
+      yield* host.direct.delete(root)
+      assert.strictEqual((yield* host.direct.statuses).size, 1)
+      const next = yield* start()
+      yield* next.do(until(Effect.map(host.direct.statuses, (all) => all.size === 0), "10 seconds"))
+    }).pipe(withWorld({ ...one, goal: delegates([{ prompt: "work 1" }, { prompt: "stuck" }]), stuck: hangs })))
+
   it.effect("that waits in line while its child still works is stopped when its parent is deleted", () =>
     Effect.gen(function*() {
       const first = yield* start()

@@ -1,6 +1,6 @@
 /** What becomes of tasks whose turns fail, on the virtual clock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Random } from "effect"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { promptsOf } from "../../src/domain/Session.ts"
 import { isSettled } from "../../src/domain/Task.ts"
@@ -177,6 +177,38 @@ describe("a turn that fails with an error that passes", () => {
       assert.strictEqual(done.result, "done at last")
       assert.deepStrictEqual(yield* prompts("work"), { runs: 1, retries: 2 })
     }).pipe(withActors({ goal, work: failsTurns(2, overloaded) })))
+
+  it.effect("is gone on with by a notice that was on its way, in the slot that the child has", () => {
+    const { measured, most } = gauge()
+    const architect = { agent: "Architect" }
+    return Effect.gen(function*() {
+      const { setFaults } = yield* SimulatedHost
+      yield* say("goal")
+      yield* until(isState("below", "running"))
+      const parent = yield* sessionOf("parent")
+      yield* setFaults({ operations: { prompt: { slow: 1 } }, slowBy: "3 seconds" })
+      yield* until(Effect.map(calls(parent), (all) => all.length > 2))
+      yield* setFaults({})
+      yield* until(isEnded("parent"))
+      yield* until(isEnded("other"))
+      assert.strictEqual(most(), 1)
+      assert.deepInclude(yield* task("parent"), { state: "completed", result: "heard" })
+      assert.deepStrictEqual(yield* prompts("parent"), { runs: 1, retries: 0 })
+    }).pipe(
+      withActors({
+        goal: delegates([{ ...architect, prompt: "parent" }, { ...architect, prompt: "other" }]),
+        parent: measured(replies(
+          { toolCalls: [delegate({ agent: "Researcher", prompt: "below" })] },
+          () => Effect.delay(Effect.succeed(overloaded), "10 seconds"),
+          ...times(5, overloaded),
+          says("heard", "5 seconds")
+        )),
+        below: works("9900 millis"),
+        other: measured(works("20 seconds"))
+      }, { config: { concurrency: { agents: { Architect: 1 } } } }),
+      Random.withSeed("a notice that takes longer than the turn")
+    )
+  })
 
   it.effect("lets a child that waits for its own tasks wait for them, and be told", () =>
     Effect.gen(function*() {

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import type { HostEvent, SessionId } from "../../src/domain/Session.ts"
+import { isSettled } from "../../src/domain/Task.ts"
 import {
   type Actor,
   calls,
@@ -143,6 +144,28 @@ describe("a silent child", () => {
       yield* pass("1 minute")
       assert.lengthOf(yield* notices(root), 1)
     }).pipe(withActors({ goal, work: replies(hangs, says("another way", "1 second")) })))
+
+  it.effect("is not taken for one that was aborted by someone else, whenever its next run answers", () => {
+    const times = Array.from({ length: 60 }, (_, index) => index + 60)
+    const answers = times.map((time): readonly [string, Actor] => [
+      `work${time}`,
+      replies(hangs, says("another way", `${time} millis`))
+    ])
+    return Effect.gen(function*() {
+      yield* say("goal")
+      yield* until(
+        Effect.map(tasks, (all) => all.length === times.length && all.every(isSettled)),
+        "20 minutes",
+        "1 second"
+      )
+      for (const { prompt, result, run, state } of yield* tasks) {
+        assert.deepStrictEqual({ result, run, state }, { result: "another way", run: 2, state: "completed" }, prompt)
+      }
+    }).pipe(withActors(
+      { goal: delegates(times.map((time) => ({ prompt: `work${time}` }))), ...Object.fromEntries(answers) },
+      { config: { concurrency: { total: 60, agent: 60 } } }
+    ))
+  })
 
   it.effect("that has tasks of its own in line behind it is no exception: they would wait for it in vain", () =>
     Effect.gen(function*() {
