@@ -211,13 +211,6 @@ export class Recovery extends Context.Service<Recovery, {
         )
       })
 
-      const begin = Effect.fnUntraced(function*(task: Task, entry: Entry) {
-        yield* untilHostAnswers(orders.restore(task)).pipe(
-          Effect.flatMap((accepted) => life.begin(accepted, entry)),
-          Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
-        )
-      })
-
       /** A task that has ended before it could go on here, or whose parent has: no life of it is there to stop its child. */
       const stopShort = Effect.fnUntraced(function*(task: Task, busy: ReadonlySet<SessionId>) {
         yield* life.cancel(task.id, "its parent ended")
@@ -225,6 +218,18 @@ export class Recovery extends Context.Service<Recovery, {
           yield* life.quieten(task.session, task.promptId)
         }
       })
+
+      /** Unless it has ended meanwhile, with its parent: reading its agent may take a while. */
+      const begin = Effect.fnUntraced(function*(task: Task, entry: Entry, busy: ReadonlySet<SessionId>) {
+        yield* untilHostAnswers(orders.restore(task)).pipe(
+          Effect.flatMap((accepted) =>
+            Effect.flatMap(ended(task), (settled) => settled ? stopShort(task, busy) : life.begin(accepted, entry))
+          ),
+          Effect.catch((error) => life.settle(task.id, task.run, { state: "failed", reason: error.message }))
+        )
+      })
+
+      const ended = ({ id }: Task) => Effect.match(store.get(id), { onFailure: () => true, onSuccess: isSettled })
 
       /** Ends first, then those that go on in their sessions, then launches. */
       const goOn = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>, busy: ReadonlySet<SessionId>) {
@@ -245,7 +250,7 @@ export class Recovery extends Context.Service<Recovery, {
           // It may have moved on while it was examined.
           const current = yield* Effect.orElseSucceed(store.get(task.id), () => task)
           if (isSettled(current) || (yield* isOrphan(task))) yield* stopShort(current, busy)
-          else yield* begin(current, entry)
+          else yield* begin(current, entry, busy)
         }
         return found.map(({ entry }) => entry)
       })

@@ -367,6 +367,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         let past: TurnError | undefined
         while (true) {
           const task = yield* Effect.orDie(store.get(id)) // unsettled, so it is at hand
+          if (isSettled(task)) return yield* Effect.interrupt // by somebody else: run after run would count for nothing
           const { mending, promptId, run, tries } = task
           if (promptId === undefined) return { state: "failed", reason: "It was never prompted." }
           if (mending !== undefined) {

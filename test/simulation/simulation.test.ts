@@ -18,8 +18,9 @@ describe("simulated missions with faults, crashes and a user", () => {
 
   // Found defects: a notice to a child without a slot, tries spent on a host that was away, a notice between two runs, a
   // run begun while a notice was answered, an abort not looked for again, a child that outlived its parent over a crash, a
-  // deleted child that could not be recorded, a notice on its way as a turn failed, an old abort read beside a new end.
-  for (const seed of [702375, 702827, 720909, 811957, 902209, 907656, 1001698, 1002315, 1004425]) {
+  // deleted child that could not be recorded, a notice on its way as a turn failed, an old abort read beside a new end, a
+  // life begun for a task that had ended meanwhile.
+  for (const seed of [702375, 702827, 720909, 811957, 902209, 907656, 1001698, 1002315, 1004425, 1103102]) {
     it.effect(`keep every promise, seed ${seed}`, () =>
       Effect.gen(function*() {
         const outcome = yield* simulate(seed)

@@ -183,7 +183,8 @@ export const runMission = (scenario: Scenario): Effect.Effect<Outcome> => {
 
     /** The user types `/stop`, and something else later. */
     const stop = Effect.fnUntraced(function*({ context, gate, process, root }: Instance) {
-      if ((yield* missionOf(instance))?.state === "active") abortedAt = now()
+      // While there is no instance, nobody hears of it.
+      if (!(yield* gate.isCrashed) && (yield* missionOf(instance))?.state === "active") abortedAt = now()
       events.push([now() + 7_000, Effect.suspend(() => say(instance, "Go on."))])
       const { text } = yield* gate.guard(Effect.flatMap(UserCommands, ({ run }) => run("stop", "", root))).pipe(
         Effect.provide(context)
