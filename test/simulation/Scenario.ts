@@ -118,6 +118,8 @@ export interface Scenario {
   readonly answersAfter: number
 }
 
+const begun = { since: "the instance has started", moment: "before" } as const
+
 /** Everything that can go wrong, each by chance. `calm`: nothing does, but for what the models do. */
 export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario> =>
   Effect.gen(function*() {
@@ -203,15 +205,14 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       : undefined
     const fallback = chance(0.3)
     const commanderFails = chance(0.1) ? { at: int(1, 6), times: int(1, 12) } : undefined
-    // Children whose end is recorded are left at work by an instance that dies as it is about to stop them.
-    const stops: ReadonlyArray<Crash> = calm || crashes.length > 0 || !chance(0.3) ? [] : [{
-      effect: int(1, 3),
-      since: "the instance has started",
-      kind: "abort ",
-      moment: "before",
-      withHost: chance(0.1),
-      down: int(10, 5_000)
-    }]
+    // Children whose end is recorded are left at work by an instance that dies as it is about to stop them; what a call
+    // that waited has just told is lost with one that dies before it is recorded.
+    const early = calm || crashes.length > 0 || !chance(0.6) ? [] : [
+      pick<() => Crash>([
+        () => ({ ...begun, effect: int(1, 3), kind: "abort ", withHost: chance(0.1), down: int(10, 5_000) }),
+        () => ({ ...begun, effect: int(5, 60), kind: "write ", withHost: chance(0.5), down: int(10, 5_000) })
+      ])()
+    ]
     return {
       seed,
       budget,
@@ -219,7 +220,7 @@ export const drawScenario = (seed: number, calm = false): Effect.Effect<Scenario
       plan,
       limits,
       faults,
-      crashes: [...crashes, ...stops],
+      crashes: [...crashes, ...early],
       hostCrashes,
       user,
       disk,

@@ -33,7 +33,7 @@ export const mutations: ReadonlyArray<Mutation> = [
     file: "tasks/TaskStore.ts",
     find: `yield* Effect.ignore(journal.record("task", id, after))`,
     replace:
-      `yield* event.type === "ended" ? journal.note("task", id, after) : Effect.ignore(journal.record("task", id, after))`,
+      `yield* event.type === "ended" ? Effect.forkDetach(Effect.delay(Effect.suspend(() => journal.note("task", id, tasks.get(id) ?? after)), "1 second")) : Effect.ignore(journal.record("task", id, after))`,
     expects: /as was told, and that is not recorded/
   },
   {
