@@ -103,10 +103,13 @@ export interface Reporter {
 
 export const makeReporter = Effect.fnUntraced(function*(isJson: boolean) {
   const print = yield* makePrinter
+  let isOver = false
   const reporter: Reporter = {
     isJson,
     tell: Effect.fnUntraced(function*(untimed) {
+      if (isOver) return // what still happens while all is being stopped comes after the last line
       const line = { ...untimed, at: yield* Clock.currentTimeMillis } as RunLine // the time was all that lacked
+      isOver = line.type === "end" || line.type === "error"
       if (isJson) return yield* Console.log(yield* Effect.orDie(encode(line))) // our own values always fit
       const words = inWords(line)
       if (words !== undefined) yield* print(...words)
@@ -168,7 +171,8 @@ const tones: Readonly<Record<TaskState, Tone>> = {
 
 /** The last line; for people: the tasks as a table, the numbers, the answer, and how to go on. */
 export const tellEnd = Effect.fnUntraced(function*(reporter: Reporter, end: Omit<EndLine, "type" | "at">) {
-  if (reporter.isJson) return yield* reporter.tell({ type: "end", ...end })
+  yield* reporter.tell({ type: "end", ...end })
+  if (reporter.isJson) return
   const { answer, cost, durationMs, resume, state, tasks, tokens, why } = end
   const rows = tasks.map((task) => [
     task.agent,
