@@ -3,7 +3,7 @@ import { Console, Effect, FiberHandle, Option, Schema, Scope, Semaphore, Termina
 import { SessionId } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import type { Host } from "./hosts.ts"
-import { printable } from "./missionView.ts"
+import { printable } from "./lines.ts"
 import type { Reporter } from "./runLines.ts"
 
 export type Policy = "yes" | "deny" | "ask"

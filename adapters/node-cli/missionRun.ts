@@ -19,9 +19,9 @@ import { makeAsks, type Policy } from "./asks.ts"
 import { type ExitCode, exitCodes, usage } from "./exit.ts"
 import { type Host, rawEvents, requireModel } from "./hosts.ts"
 import { makeJournalReader } from "./journals.ts"
-import { ViewEvent } from "./missionView.ts"
 import { type EndLine, type Reporter, tellEnd } from "./runLines.ts"
 import { makeTales, reportOf } from "./tales.ts"
+import { ViewEvent } from "./viewEvents.ts"
 
 export interface MissionOrder {
   readonly host: Host

@@ -5,7 +5,7 @@ import { MissionState } from "../../src/domain/Mission.ts"
 import { ModelRef, SessionId } from "../../src/domain/Session.ts"
 import { formatDuration, TaskState } from "../../src/domain/Task.ts"
 import { ExitCode } from "./exit.ts"
-import { clip, layOut, makePrinter, printable, type Tone } from "./missionView.ts"
+import { clip, layOut, makePrinter, printable, type Tone } from "./lines.ts"
 
 const line = <Type extends string, Fields extends Schema.Struct.Fields>(type: Type, fields: Fields) =>
   Schema.Struct({ type: Schema.Literal(type), at: Schema.Int, ...fields })

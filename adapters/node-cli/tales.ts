@@ -5,8 +5,8 @@ import { totalTokens } from "../../src/domain/Session.ts"
 import { duration, type Task, type TaskId } from "../../src/domain/Task.ts"
 import { toSession } from "../opencode-sdk/wire.ts"
 import type { Recorded } from "./journals.ts"
-import { describeInput, type ViewEvent } from "./missionView.ts"
 import type { Reporter, TaskReport } from "./runLines.ts"
+import { describeInput, type ViewEvent } from "./viewEvents.ts"
 
 /** A result that is told while the mission runs; the whole of it stands in the journal. */
 const resultChars = 10_000

@@ -4,7 +4,7 @@ import { formatBar } from "../../src/domain/Progress.ts"
 import { budgetLine, stateLine } from "../../src/domain/Report.ts"
 import { describeTask, formatDuration, isSettled, type Task, type TaskState } from "../../src/domain/Task.ts"
 import { asTree } from "../../src/domain/TaskTree.ts"
-import { colours, printable, type Tone } from "./missionView.ts"
+import { colours, printable, type Tone } from "./lines.ts"
 import type { Group } from "./project.ts"
 
 export interface Line {

@@ -5,7 +5,7 @@ import { addSnapshot, remaining, type Snapshot } from "../../src/domain/Progress
 import { stateLine } from "../../src/domain/Report.ts"
 import { formatUsage } from "../../src/domain/Session.ts"
 import { isSettled, outcome, type Task } from "../../src/domain/Task.ts"
-import { printable } from "./missionView.ts"
+import { printable } from "./lines.ts"
 import { dirFlag, type Group, groupsOf, layerProject, openProject, type Project } from "./project.ts"
 import { barOf, type Line, missionEntry, missionHead, paint, taskLines } from "./taskLines.ts"
 

@@ -72,7 +72,7 @@ export const makeProject = Effect.fn("RealHost.makeProject")(function*(files: Re
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const made = yield* Effect.acquireRelease(
     fs.makeTempDirectory({ prefix: "orchestrator-project-" }),
-    // A server that is still up may write there while it is removed.
+    // A server that is still up may write there while it is removed; after 2 s the rest is left to the system's own clearing.
     (folder) =>
       Effect.ignore(
         Effect.retry(fs.remove(folder, { recursive: true }), { times: 10, schedule: Schedule.spaced("200 millis") })
@@ -165,6 +165,30 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
   }
 })
 
+/** What keeps a host to folders of its own, and from the internet. */
+export const environmentOf = (path: Path.Path, home: string) => ({
+  HOME: home,
+  XDG_CONFIG_HOME: path.join(home, "config"),
+  XDG_DATA_HOME: path.join(home, "data"),
+  XDG_CACHE_HOME: path.join(home, "cache"),
+  XDG_STATE_HOME: path.join(home, "state"),
+  OPENCODE_DISABLE_AUTOUPDATE: "1",
+  OPENCODE_DISABLE_MODELS_FETCH: "1",
+  OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
+  OPENCODE_DISABLE_DEFAULT_PLUGINS: "1"
+})
+
+/** The host's `provider` setting for the scripted model. */
+export const scriptedProvider = (url: string) => ({
+  npm: "@ai-sdk/openai-compatible",
+  name: "Scripted",
+  options: { baseURL: url, apiKey: "none" },
+  models: {
+    model: { name: "Scripted model", limit: { context: 200_000, output: 8_000 }, cost: { input: 1, output: 2 } },
+    other: { name: "Another scripted model", limit: { context: 200_000, output: 8_000 } }
+  }
+})
+
 /** A server for tests: its own HOME, the scripted model as its provider. Stopped with the scope, as `serve` says. */
 export const startHost = Effect.fn("RealHost.start")(function*(options: RealHostOptions = {}) {
   const fs = yield* FileSystem.FileSystem
@@ -183,15 +207,7 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
     small_model: scriptedModel,
     plugin: options.plugin ?? [],
     provider: {
-      scripted: {
-        npm: "@ai-sdk/openai-compatible",
-        name: "Scripted",
-        options: { baseURL: model.url, apiKey: "none" },
-        models: {
-          model: { name: "Scripted model", limit: { context: 200_000, output: 8_000 }, cost: { input: 1, output: 2 } },
-          other: { name: "Another scripted model", limit: { context: 200_000, output: 8_000 } }
-        }
-      }
+      scripted: scriptedProvider(model.url)
     },
     ...options.config
   }
@@ -201,15 +217,7 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
       directory,
       env: {
         PATH: process.env["PATH"] ?? "/usr/bin:/bin",
-        HOME: home,
-        XDG_CONFIG_HOME: path.join(home, "config"),
-        XDG_DATA_HOME: path.join(home, "data"),
-        XDG_CACHE_HOME: path.join(home, "cache"),
-        XDG_STATE_HOME: path.join(home, "state"),
-        OPENCODE_DISABLE_AUTOUPDATE: "1",
-        OPENCODE_DISABLE_MODELS_FETCH: "1",
-        OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
-        OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
+        ...environmentOf(path, home),
         OPENCODE_CONFIG_CONTENT: JSON.stringify(config),
         ...options.env
       }

@@ -38,6 +38,7 @@ import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
 import { Plans } from "./Plans.ts"
+import { quieten } from "./quieten.ts"
 import { readJournal, TaskJournal } from "./TaskJournal.ts"
 import { type Entry, readMark, TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -205,7 +206,9 @@ export class Recovery extends Context.Service<Recovery, {
             () =>
               Effect.tap(fail(task.run, "Its session was deleted while OpenCode was stopped."), () =>
                 // The turn of a deleted session goes on.
-                busy.has(session) && task.promptId !== undefined ? life.quieten(session, task.promptId) : Effect.void)
+                busy.has(session) && task.promptId !== undefined
+                  ? quieten(client, session, task.promptId)
+                  : Effect.void)
           ),
           Effect.catch((error) => fail(task.run, `Its session could not be read after a restart: ${error.message}`))
         )
@@ -215,7 +218,7 @@ export class Recovery extends Context.Service<Recovery, {
       const stopShort = Effect.fnUntraced(function*(task: Task, busy: ReadonlySet<SessionId>) {
         yield* life.cancel(task.id, "its parent ended")
         if (task.session !== undefined && task.promptId !== undefined && busy.has(task.session)) {
-          yield* life.quieten(task.session, task.promptId)
+          yield* quieten(client, task.session, task.promptId)
         }
       })
 
@@ -279,7 +282,7 @@ export class Recovery extends Context.Service<Recovery, {
           ({ promptId, session, state }) =>
             session !== undefined && promptId !== undefined && state !== "completed" && busy.has(session)
               && tasks.every((other) => other.session !== session || isSettled(other))
-              ? life.quieten(session, promptId)
+              ? quieten(client, session, promptId)
               : Effect.void,
           { concurrency: "unbounded", discard: true }
         )
@@ -295,7 +298,7 @@ export class Recovery extends Context.Service<Recovery, {
           [...busy].filter((session) => !known.has(session)),
           (session) =>
             untilHostAnswers(client.get(session)).pipe(
-              Effect.catchTag("SessionNotFound", () => life.quieten(session)),
+              Effect.catchTag("SessionNotFound", () => quieten(client, session)),
               Effect.ignore // one that cannot be read is not known to be lost
             ),
           { concurrency: requestsAtOnce, discard: true }

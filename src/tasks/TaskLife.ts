@@ -34,6 +34,7 @@ import { Completion, newestMessages, type Watch } from "./Completion.ts"
 import { Concurrency, type Slot } from "./Concurrency.ts"
 import { Notices } from "./Notices.ts"
 import type { Accepted } from "./Orders.ts"
+import { quieten } from "./quieten.ts"
 import { Retries } from "./Retries.ts"
 import { StallWatch } from "./StallWatch.ts"
 import { TaskJournal } from "./TaskJournal.ts"
@@ -61,8 +62,6 @@ export class TaskLife extends Context.Service<TaskLife, {
   readonly cancelAll: (belongs: (task: Task) => boolean, reason: string) => Effect.Effect<void>
   /** Runs `wait` on behalf of what works in a session, which holds no slot meanwhile. */
   readonly parkedWhile: <A, E, R>(session: SessionId, wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
-  /** Aborts what a session does, until it is quiet: until the turn that answers `prompt` has ended, if that is known. */
-  readonly quieten: (session: SessionId, prompt?: MessageId) => Effect.Effect<void>
 }>()("orchestrator/tasks/TaskLife") {
   static readonly layer = Layer.effect(
     TaskLife,
@@ -130,39 +129,6 @@ export class TaskLife extends Context.Service<TaskLife, {
             Effect.forEach(tasks, (task) => cancel(task.id, reason), { concurrency: "unbounded", discard: true })
         )
 
-      /**
-       * Aborts a child until it is quiet. The host forgets an abort that comes before it has begun the turn, and a
-       * deleted session's turn goes on: so look again until the turn has an end, or nothing was seen of it for 2 s.
-       */
-      const abortUntilQuiet = Effect.fnUntraced(function*(session: SessionId, prompt?: MessageId) {
-        const look = Effect.gen(function*() {
-          if ((yield* client.statuses).has(session)) {
-            yield* client.abort(session)
-            return "busy"
-          }
-          return prompt === undefined ? "idle" : readTurn(yield* client.messages(session, newestMessages), prompt).state
-        }).pipe(
-          Effect.catchTag("SessionNotFound", () => Effect.succeed("gone" as const)),
-          Effect.orElseSucceed(() => "unknown" as const) // a host that does not answer is asked again
-        )
-        let quiet = 0
-        while (quiet < 20) {
-          const seen = yield* look
-          if (seen === "failed" || seen === "finished") return
-          if (seen === "busy") quiet = 0
-          else if (seen !== "unknown") quiet++
-          yield* Effect.sleep("100 millis")
-        }
-      })
-
-      const quieten = (session: SessionId, prompt?: MessageId) =>
-        abortUntilQuiet(session, prompt).pipe(
-          Effect.timeoutOrElse({
-            duration: "15 seconds",
-            orElse: () => Effect.logWarning(`could not stop the session ${session}`)
-          })
-        )
-
       /** Stops a child when its life ends, in a fiber of its own: nothing can be timed out in a finalizer. */
       const stop = Effect.fnUntraced(function*(id: TaskId, session: SessionId) {
         const { promptId, run, state } = yield* Effect.orDie(store.get(id)) // it has only just settled, or has not
@@ -170,7 +136,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         // A life that ends before its task does is broken off by the end of this instance.
         if (state === "running") yield* apply(id, { type: "interrupted", run })
         // A notice on its way would start another turn behind the one that is aborted.
-        const stopping = notices.quietly(session, quieten(session, promptId))
+        const stopping = notices.quietly(session, quieten(client, session, promptId))
         yield* Effect.flatMap(FiberSet.run(stops, stopping), Fiber.await)
       })
 
@@ -393,7 +359,7 @@ export class TaskLife extends Context.Service<TaskLife, {
               const error: TurnError = { name: "", message: outcome.words, retryable: true }
               const decision = yield* recovery.decide(error, tries, { mayWait: false })
               if (decision.action.type !== "switch") return { state: "failed", reason: outcome.message }
-              yield* quieten(session, promptId)
+              yield* quieten(client, session, promptId)
               if ((yield* mend(id, session, slot, decision)) === "gone") {
                 return { state: "failed", reason: deletedReason }
               }
@@ -430,7 +396,7 @@ export class TaskLife extends Context.Service<TaskLife, {
               yield* notices.quietly(
                 session,
                 Effect.gen(function*() {
-                  if (outcome.type === "silent") yield* quieten(session, promptId)
+                  if (outcome.type === "silent") yield* quieten(client, session, promptId)
                   // A call of the child that waited, and was cut off with its turn, may have left it without.
                   yield* slot.regained
                   // A notice that was on its way has started a turn: that one is waited for.
@@ -498,8 +464,7 @@ export class TaskLife extends Context.Service<TaskLife, {
         settle,
         cancel,
         cancelAll,
-        parkedWhile: (session, wait) => slots.get(session)?.parkedWhile(wait) ?? wait,
-        quieten
+        parkedWhile: (session, wait) => slots.get(session)?.parkedWhile(wait) ?? wait
       })
     })
   )

@@ -5,7 +5,14 @@ import { Context, Deferred, Effect, Fiber, FileSystem, Layer, Path, Queue, Ref, 
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { RunLine } from "../../adapters/node-cli/runLines.ts"
-import { makeProject, scriptedModel, skipInstall, startHost } from "../../adapters/test/RealHost.ts"
+import {
+  environmentOf,
+  makeProject,
+  scriptedModel,
+  scriptedProvider,
+  skipInstall,
+  startHost
+} from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { settings } from "./project.ts"
@@ -131,15 +138,7 @@ export class Rig extends Context.Service<Rig, {
         yield* skipInstall(path.join(home, "config", "opencode"))
         const env = {
           PATH: [path.dirname(process.execPath), programs, process.env["PATH"] ?? ""].join(":"),
-          HOME: home,
-          XDG_CONFIG_HOME: path.join(home, "config"),
-          XDG_DATA_HOME: path.join(home, "data"),
-          XDG_CACHE_HOME: path.join(home, "cache"),
-          XDG_STATE_HOME: path.join(home, "state"),
-          OPENCODE_DISABLE_AUTOUPDATE: "1",
-          OPENCODE_DISABLE_MODELS_FETCH: "1",
-          OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
-          OPENCODE_DISABLE_DEFAULT_PLUGINS: "1"
+          ...environmentOf(path, home)
         }
         const config = {
           $schema: "https://opencode.ai/config.json",
@@ -147,18 +146,7 @@ export class Rig extends Context.Service<Rig, {
           model: scriptedModel,
           small_model: scriptedModel,
           provider: {
-            scripted: {
-              npm: "@ai-sdk/openai-compatible",
-              name: "Scripted",
-              options: { baseURL: model.url, apiKey: "none" },
-              models: {
-                model: {
-                  name: "Scripted model",
-                  limit: { context: 200_000, output: 8_000 },
-                  cost: { input: 1, output: 2 }
-                }
-              }
-            }
+            scripted: scriptedProvider(model.url)
           }
         }
         const server = (options: Parameters<typeof startHost>[0]) =>

@@ -315,7 +315,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     promise: "A child is aborted until it is quiet",
-    file: "tasks/TaskLife.ts",
+    file: "tasks/quieten.ts",
     find: `else if (seen !== "unknown") quiet++`,
     replace: `else if (seen !== "unknown") return`,
     expects: /still at work|worked at once|did not end/
