@@ -23,7 +23,7 @@ const files = {
   "dist/a.js": "needle\n"
 }
 
-layer(Server.layer(script), { timeout: 60_000 })("the search tools in the real OpenCode", (it) => {
+layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" })("in the real OpenCode", (it) => {
   it.effect("answer an agent, in place of the host's own", () =>
     Effect.gen(function*() {
       const { say, texts, until } = yield* openProject(files)
