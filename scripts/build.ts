@@ -2,8 +2,9 @@
 import { Schema } from "effect"
 import { execFileSync } from "node:child_process"
 import { rmSync, writeFileSync } from "node:fs"
+import { dirname, relative, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
-import { rolldown } from "rolldown"
+import { type Plugin, rolldown } from "rolldown"
 import { RunLine } from "../adapters/node-cli/runLines.ts"
 import { ConfigSchema } from "../src/Config.ts"
 
@@ -11,9 +12,10 @@ const root = fileURLToPath(new URL("..", import.meta.url))
 process.chdir(root)
 rmSync("dist", { recursive: true, force: true })
 
-const bundle = async (input: string, file: string, banner = "") => {
+const bundle = async (input: string, file: string, banner = "", plugins: ReadonlyArray<Plugin> = []) => {
   const build = await rolldown({
     input,
+    plugins: [...plugins],
     platform: "node",
     // The UMD build of jsonc-parser cannot be bundled; its "module" build can.
     resolve: { mainFields: ["module", "main"] },
@@ -25,7 +27,18 @@ const bundle = async (input: string, file: string, banner = "") => {
 
 await bundle("adapters/opencode-plugin/index.ts", "dist/plugin.js")
 await bundle("adapters/node-cli/main.ts", "dist/cli.js", "#!/usr/bin/env node")
-execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" })
+// What library users have anyway, the core and effect, is not in the bundle a second time.
+await bundle("adapters/node/index.ts", "dist/node.js", "", [{
+  name: "library",
+  resolveId: (id, importer) => {
+    if (/^effect(\/|$)/.test(id)) return { id, external: true }
+    const file = importer === undefined ? id : relative(root, resolve(dirname(importer), id))
+    return file.startsWith("src/") ? { id: `./lib/${file.replace(/\.ts$/, ".js")}`, external: true } : null
+  }
+}])
+for (const config of ["tsconfig.build.json", "tsconfig.node.json"]) {
+  execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", config], { stdio: "inherit" })
+}
 
 const writeSchema = (schema: Schema.Top, file: string) => {
   const document = Schema.toJsonSchemaDocument(schema)

@@ -1,5 +1,5 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
-import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
+import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
@@ -9,7 +9,7 @@ import { defaults } from "../../src/Config.ts"
 import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
-import { listen } from "../opencode-sdk/OpencodeSessionClient.ts"
+import { connect, listen } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
@@ -39,15 +39,6 @@ const credentials = Config.all({
   password: Config.option(Config.String("OPENCODE_SERVER_PASSWORD")),
   username: Config.String("OPENCODE_SERVER_USERNAME").pipe(Config.withDefault("opencode"))
 })
-
-const connect = (url: string, directory: string, username: string, password: string | undefined): OpencodeClient =>
-  createOpencodeClient({
-    baseUrl: url,
-    directory,
-    ...(password === undefined ? {} : {
-      headers: { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` }
-    })
-  })
 
 const readUrl = (text: string): Effect.Effect<string, CommandFailed> =>
   Effect.suspend(() => {
@@ -94,7 +85,7 @@ const outOfReach = "60 seconds"
 export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
   const address = yield* readUrl(url)
   const { password, username } = yield* credentials
-  const client = connect(address, directory, username, Option.getOrUndefined(password))
+  const client = connect({ url: address, directory, username, password: Option.getOrUndefined(password) })
   const root = yield* firstAnswer(client, address)
   const isThere = Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
     Effect.timeout("10 seconds"),
@@ -162,7 +153,7 @@ export const start = Effect.fn("start")(function*(options: {
     yield* news("lost", "OpenCode has died")
   }, Effect.scoped)
 
-  const client = (url: string) => connect(url, directory, username, secret)
+  const client = (url: string) => connect({ url, directory, username, password: secret })
 
   yield* Effect.gen(function*() {
     for (let count = 0; count <= maxRestarts; count++) yield* once(count)

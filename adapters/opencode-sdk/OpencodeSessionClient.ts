@@ -185,9 +185,17 @@ const sessionsListed = 1_000
 /** Events that wait for a reader; beyond that the oldest are dropped, and the poll finds what they told. */
 export const eventBuffer = 10_000
 
+export const connect = ({ directory, password, url, username = "opencode" }: Wire.ServerOptions): OpencodeClient =>
+  createOpencodeClient({
+    baseUrl: url,
+    directory,
+    ...(password === undefined ? {} : {
+      headers: { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` }
+    })
+  })
+
 /** A server reached over HTTP. Subscribed to its events when built; reconnects by itself. */
-export const layer = (options: { readonly url: string; readonly directory: string }): Layer.Layer<SessionClient> =>
-  layerOf(createOpencodeClient({ baseUrl: options.url, directory: options.directory }))
+export const layer = (options: Wire.ServerOptions): Layer.Layer<SessionClient> => layerOf(connect(options))
 
 /** The same, over a client that knows how to reach it. */
 export const layerOf = (client: OpencodeClient): Layer.Layer<SessionClient> =>

@@ -1,4 +1,4 @@
-/** What OpenCode sends, as far as the orchestrator reads it. Fields that are not named here are ignored. */
+/** How OpenCode is reached, and what it sends, as far as the orchestrator reads it. Fields that are not named here are ignored. */
 import { Option, Schema } from "effect"
 import type { AgentMode, HostAgent } from "../../src/domain/Agent.ts"
 import {
@@ -14,6 +14,17 @@ import {
   type TurnError,
   type Usage
 } from "../../src/domain/Session.ts"
+
+/** Where a server is reached. */
+export interface ServerOptions {
+  /** Where it listens, such as `http://127.0.0.1:4096`. */
+  readonly url: string
+  /** The project, as the server's machine knows it. */
+  readonly directory: string
+  /** `opencode`, unless set. */
+  readonly username?: string | undefined
+  readonly password?: string | undefined
+}
 
 /** Absent fields arrive as nothing, null or undefined, depending on the route and the release. */
 const maybe = <T, E>(schema: Schema.Codec<T, E>) => Schema.optional(Schema.NullOr(schema))

@@ -103,6 +103,8 @@ interface Ran {
 
 /** A HOME of its own, in which OpenCode finds nothing to install, and the scripted model for its projects. */
 export class Rig extends Context.Service<Rig, {
+  /** Where the package is. */
+  readonly folder: string
   /** A server that runs already, with the plugin and the password "secret"; and one without the plugin. Started when asked for. */
   readonly servers: { readonly live: Effect.Effect<string>; readonly plain: Effect.Effect<string> }
   readonly project: (files?: Record<string, string>, config?: object) => Effect.Effect<string>
@@ -160,6 +162,7 @@ export class Rig extends Context.Service<Rig, {
           )
         const [command = "", ...first] = program
         return Rig.of({
+          folder,
           servers: {
             live: yield* server({ plugin: [`file://${folder}`], env: { OPENCODE_SERVER_PASSWORD: "secret" } }),
             plain: yield* server({})

@@ -82,6 +82,29 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
       120_000
     )
 
+    it.effect("is a library, by which a program has agents work in an OpenCode", () =>
+      Effect.gen(function*() {
+        const { folder, project, servers } = yield* Rig
+        const fs = yield* FileSystem.FileSystem
+        const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+        const path = yield* Path.Path
+        const modules = path.dirname(folder)
+        for (const name of ["effect", "@effect"]) {
+          yield* fs.symlink(`${root}node_modules/${name}`, `${modules}/${name}`)
+        }
+        const program = path.join(modules, "..", "headless.ts")
+        yield* fs.copyFile(`${root}examples/headless.ts`, program)
+        const cwd = yield* project()
+        const output = yield* spawner.string(
+          ChildProcess.make(process.execPath, [program, "a.ts", "b.ts"], {
+            cwd,
+            env: { ...password, OPENCODE_URL: yield* servers.live },
+            extendEnv: true
+          })
+        )
+        assert.strictEqual(output, "Review a.ts: completed. PASS\nReview b.ts: completed. PASS\n")
+      }))
+
     it.effect("what cannot be done is said in a sentence, with its code", () =>
       Effect.gen(function*() {
         const { project, servers } = yield* Rig
