@@ -130,6 +130,10 @@ export class TaskManager extends Context.Service<TaskManager, {
         if (event.type === "tool" && event.status === "completed" && answering.has(event.tool)) {
           yield* notices.delivered(event.session)
         }
+        const retry = event.type === "status" && event.status.type === "retry" ? event.status : undefined
+        if (retry !== undefined && classify({ name: "", message: retry.message }) === "rate limit") {
+          yield* FiberSet.run(background, throttle(event.session, retry.next))
+        }
         const task = yield* store.bySession(event.session)
         if (task._tag === "None") return
         const id = task.value.id
@@ -144,17 +148,19 @@ export class TaskManager extends Context.Service<TaskManager, {
             return
           case "status":
           case "tool":
-          case "activity": {
-            const retry = event.type === "status" && event.status.type === "retry" ? event.status : undefined
+          case "activity":
             yield* Effect.ignore(store.apply(id, { type: "seen", retrying: retry?.message }))
-            const provider = task.value.model?.provider
-            if (retry === undefined || provider === undefined || isSettled(task.value)) return
-            if (classify({ name: "", message: retry.message }) === "rate limit") {
-              yield* concurrency.throttle(provider, retry.next)
-            }
-          }
         }
       })
+
+      /** A provider limits what a child, or the Commander, asks of it. */
+      const throttle = Effect.fnUntraced(function*(session: SessionId, until: number) {
+        const task = Option.getOrUndefined(yield* store.bySession(session))
+        const works = task === undefined ? (yield* missions.get(session))?.state === "active" : !isSettled(task)
+        if (!works) return
+        const model = task === undefined ? (yield* client.get(session)).model : task.model
+        if (model !== undefined) yield* concurrency.throttle(model.provider, until)
+      }, Effect.catch((error) => Effect.logDebug("a provider that limits requests could not be throttled", error)))
 
       return TaskManager.of({
         launch,

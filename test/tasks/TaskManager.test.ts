@@ -392,6 +392,24 @@ describe("the end of a child", () => {
       )
     })))
 
+  it.effect("a rate limit that the Commander meets holds back what runs of its provider", () =>
+    Effect.gen(function*() {
+      yield* say("goal")
+      const { throttled } = yield* Concurrency
+      yield* until(Effect.map(throttled, ({ size }) => size > 0))
+      assert.deepStrictEqual([...(yield* throttled).values()], [2])
+      yield* until(allSettled)
+      assert.deepStrictEqual(yield* states, Array(4).fill("completed"))
+    }).pipe(withActors({
+      goal: replies(
+        { toolCalls: numbered(4).map(delegate) },
+        { status: 429, message: "too many requests", headers: { "retry-after": "10" } },
+        { text: "I wait." },
+        { text: "All is done.\nMISSION COMPLETE" }
+      ),
+      work: works("2 minutes")
+    })))
+
   it.effect("ends whose events are lost are found by the poll", () =>
     Effect.gen(function*() {
       const host = yield* SimulatedHost
