@@ -100,13 +100,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           yield* missions.apply(session, { type: "ended", state: "stopped", why: "You turned to another agent." })
           return
         }
-        yield* touch(session)
         const now = yield* Clock.currentTimeMillis
         if (before?.state === "active") yield* FiberSet.run(background, abortUnheard(session, since.get(session), now))
-        since.set(session, yield* ids.message)
+        const spoke = yield* ids.message
         if (before === undefined) {
           yield* missions.add({ ...Mission.begin(session, text, now), ...(yield* givenAtStart(session)) })
         }
+        yield* touch(session)
+        since.set(session, spoke)
         const after = yield* missions.apply(session, { type: "spoke", goal: text })
         if (before?.state === "active" || after?.state !== "active") return
         yield* notifier.show(presets.missionStarted(text))
@@ -411,9 +412,18 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* notifier.show(presets.missionHalted(why))
       })
 
+      /** The oldest missions make room for new ones without a word. */
+      const forgetAllBut = (roots: ReadonlySet<SessionId>) => {
+        for (const kept of [since, seenAt, cutOff, orphans, known]) {
+          for (const root of kept.keys()) if (!roots.has(root)) kept.delete(root)
+        }
+      }
+
       /** The safety net for a lost idle event. */
       const poll = Effect.gen(function*() {
-        const active = (yield* missions.all).filter((mission) => mission.state === "active")
+        const all = yield* missions.all
+        forgetAllBut(new Set(all.map(({ root }) => root)))
+        const active = all.filter((mission) => mission.state === "active")
         for (const { root } of active) if (orphans.has(root)) yield* endOrphan(root)
         for (const { root } of active) yield* noteFailures(root)
         const now = yield* Clock.currentTimeMillis
