@@ -157,7 +157,10 @@ export class TaskJournal extends Context.Service<TaskJournal, {
         const cause = exit.cause
         const failure = new JournalFailed({ file: lease.journal, why: describe(cause) })
         // A file that cannot even be cut back to its last whole line is left as it is; the next write makes a new one.
-        if (file?.isBroken() === true) file = undefined
+        if (file?.isBroken() === true) {
+          yield* file.close
+          file = undefined
+        }
         const isNews = !failing && !lost
         failing = true
         answer(Effect.fail(failure))
