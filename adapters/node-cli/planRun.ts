@@ -1,15 +1,15 @@
 /**
  * Runs a plan without a Commander: this process is the instance, over the host's HTTP. Tasks run side by side as the plan
- * allows, an Inspector checks each group of them and all together, and what failed is run again.
+ * allows, an Inspector checks each group of them and all together, and what failed is run again at once.
  */
-import { Clock, Effect, FileSystem, Layer, Option, Path, Queue, Result, Schema } from "effect"
+import { Clock, Effect, FileSystem, Layer, Option, Path, Queue, Result, Schedule, Schema } from "effect"
 import { commander, team } from "../../src/agents/team.ts"
 import type { ConfigValues } from "../../src/Config.ts"
 import type { Limits } from "../../src/domain/Budget.ts"
 import { again, type End, isGood, withChecks } from "../../src/domain/Inspection.ts"
 import { begin, type Mission, spentBy } from "../../src/domain/Mission.ts"
-import { type BadPlan, type Plan, readPlan } from "../../src/domain/Plan.ts"
-import { outcome, type TaskId } from "../../src/domain/Task.ts"
+import { type BadPlan, type Plan, readPlan, type StartedPlan } from "../../src/domain/Plan.ts"
+import { outcome } from "../../src/domain/Task.ts"
 import { Notifier } from "../../src/host/Notifier.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import * as LogFile from "../../src/LogFile.ts"
@@ -52,7 +52,7 @@ export interface PlanOrder {
   readonly reporter: Reporter
   readonly policy: Policy
   readonly limits: Limits
-  /** How often what failed is run again. */
+  /** How often each bad end has what failed run again. */
   readonly retries: number
   readonly inspect: boolean
   readonly source: { readonly plan: Plan } | { readonly goal: string }
@@ -135,27 +135,24 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
     return { task: second, plan: readPlan(second.result ?? "", planAgents) }
   })
 
-  /** The whole plan with its checks, and the newest task of each node. */
-  let whole: Plan = []
-  const newest = new Map<string, TaskId>()
-  const ends = Effect.suspend(() =>
-    Effect.forEach(whole, (node): Effect.Effect<End> => {
-      const id = newest.get(node.id)
-      if (id === undefined) return Effect.succeed({ node, task: undefined })
-      return Effect.map(Effect.option(store.get(id)), (task) => ({ node, task: Option.getOrUndefined(task) }))
-    })
-  )
+  /** The plan with its checks, as far as it is known here; what runs is known to `plans`. */
+  let started: StartedPlan | undefined
+  const ends = Effect.gen(function*() {
+    const plan = (yield* plans.all).find(({ id }) => id === started?.id) ?? started
+    return yield* Effect.forEach(
+      plan?.nodes ?? [],
+      (node): Effect.Effect<End> =>
+        Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
+    )
+  })
 
   /** Runs a plan to the end of its tasks, or of the budget. */
   const carryOut = Effect.fnUntraced(function*(nodes: Plan) {
-    const plan = yield* decomposer.start(nodes, { session: root, agent: commander })
-    for (const { id, task } of plan.nodes) newest.set(id, task)
-    const isOver = Effect.gen(function*() {
-      const { state, windingUp } = yield* mission
-      const found = (yield* plans.all).find(({ id }) => id === plan.id)
-      return state !== "active" || (windingUp === undefined && found?.state !== "running")
-    })
-    yield* isOver.pipe(Effect.delay("200 millis"), Effect.repeat({ until: (over) => over }))
+    started = yield* decomposer.start(nodes, { session: root, agent: commander }, retries)
+    started = yield* plans.settled(started.id)
+    // A budget that is used up stops the plan first, and lets its agents finish.
+    const isOver = Effect.map(mission, ({ state, windingUp }) => state !== "active" || windingUp === undefined)
+    yield* isOver.pipe(Effect.repeat({ until: (over) => over, schedule: Schedule.spaced("200 millis") }))
   })
 
   const work = Effect.gen(function*() {
@@ -170,29 +167,21 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
       if (Result.isFailure(made.plan)) return yield* ended("failed", made.plan.failure.message)
       plan = made.plan.success
     } else plan = source.plan
-    whole = inspect ? withChecks(plan, inspector, goal) : plan
-
-    for (let left = whole, round = 0;; round++) {
-      yield* carryOut(left)
-      const found = yield* ends
-      const last = found.findLast(({ node, task }) => node.verdict === true && task !== undefined)?.task
-      const answer = last === undefined ? "" : outcome(last)
-      const { state, why = "" } = yield* mission
-      if (state !== "active") return yield* ended(state, why, answer)
-      left = again(found)
-      if (left.length === 0) {
-        return inspect
-          ? yield* ended(
-            "complete",
-            `All tasks of the plan are completed, and the ${inspector} has found them good.`,
-            answer
-          )
-          : yield* ended("complete", "All tasks of the plan are completed; nobody was asked to check them.")
-      }
-      const problem = problemOf(found, left)
-      if (round >= retries) return yield* ended("failed", problem, answer)
-      yield* reporter.tell({ type: "warning", message: `${problem} They are run again.` })
-    }
+    yield* carryOut(inspect ? withChecks(plan, inspector, goal) : plan)
+    const found = yield* ends
+    const last = found.findLast(({ node, task }) => node.verdict === true && task !== undefined)?.task
+    const answer = last === undefined ? "" : outcome(last)
+    const { state, why = "" } = yield* mission
+    if (state !== "active") return yield* ended(state, why, answer)
+    const left = again(found)
+    if (left.length > 0) return yield* ended("failed", problemOf(found, left), answer)
+    return inspect
+      ? yield* ended(
+        "complete",
+        `All tasks of the plan are completed, and the ${inspector} has found them good.`,
+        answer
+      )
+      : yield* ended("complete", "All tasks of the plan are completed; nobody was asked to check them.")
   })
 
   const ended = (state: EndLine["state"], why: string, answer = "") => Effect.succeed<Verdict>({ state, why, answer })

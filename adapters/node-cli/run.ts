@@ -65,7 +65,7 @@ const options = {
   ),
   retries: Flag.Int("retries").pipe(
     Flag.withMetavar("count"),
-    Flag.withDescription("With a plan: how often tasks that failed are run again"),
+    Flag.withDescription("With a plan: how often each task that fails, or that a check sends back, is run again"),
     Flag.withDefault(1)
   ),
   noInspect: Flag.Boolean("no-inspect").pipe(

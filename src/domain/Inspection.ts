@@ -120,6 +120,23 @@ export const again = (ends: ReadonlyArray<End>): Plan => {
   })
 }
 
+/**
+ * What the bad end of one task has run again at once, while the rest of the plan goes on: the task itself; or what it finds
+ * fault with as a check, and the checks of that. What a person, or a stop, has cancelled is not run again.
+ */
+export const redone = (ends: ReadonlyArray<End>, id: string): Plan => {
+  const end = ends.find(({ node }) => node.id === id)
+  if (end?.task === undefined || isGood(end) || end.task.state === "cancelled") return []
+  const faults = new Set(faulted(ends, end).map(({ node }) => node.id))
+  const why = outcome(end.task)
+  return ends.flatMap(({ node, task }) => {
+    if (faults.has(node.id)) return { ...node, prompt: withReason(node.prompt, why) }
+    if (node.id === id) return node.verdict === true ? node : { ...node, prompt: withReason(node.prompt, why) }
+    const hasLooked = node.verdict === true && task !== undefined && isSettled(task)
+    return hasLooked && node.depends.some((other) => faults.has(other)) ? node : []
+  })
+}
+
 const outcomeOf = ({ task }: End): string | undefined => task === undefined ? undefined : outcome(task)
 
 const earlier = "An earlier attempt at this came to no good end:"

@@ -51,6 +51,10 @@ export const StartedPlan = Schema.Struct({
   createdAt: Schema.Int,
   /** How tasks of it have ended, by node. */
   ended: Schema.Record(Schema.String, EndState),
+  /** How often a bad end of one task has it, or what it finds fault with, run again; never, unless set. */
+  retries: Schema.optionalKey(Schema.Int),
+  /** How often that was done, by the node that ended badly. */
+  tried: Schema.optionalKey(Schema.Record(Schema.String, Schema.Int)),
   /** over: every task has ended, or never will be launched. stopped: nothing more of it is to be launched. */
   state: Schema.Literals(["running", "over", "stopped"])
 })

@@ -46,6 +46,8 @@ export const presets = {
       `${task.agent} ${isSettled(task) ? endWords[task.state] : task.state}`,
       clip(`${task.description}: ${task.reason ?? ""}`)
     ),
+  runAgain: (tasks: ReadonlyArray<string>, why: string) =>
+    toast("warning", "Run again", clip(`${tasks.join(", ")}: ${why}`)),
   asking: (task: Task) =>
     toast("warning", `${task.agent} asks you`, clip(`${task.description}: answer in its session, or it waits.`)),
   stalled: (task: Task, what: string) =>

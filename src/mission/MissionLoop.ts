@@ -401,13 +401,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* instruct(root, [interruptedInstruction, ...goingOn(own), ...(yield* plans.goingOn(root))].join("\n"))
       })
 
-      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and what failed is not run again. */
+      /** Missions without a Commander whose program is gone: their tasks go on to their ends, and nobody judges those. */
       const orphans = new Set<SessionId>()
 
       const endOrphan = Effect.fnUntraced(function*(root: SessionId) {
         if (yield* hasOpen(root)) return
         orphans.delete(root)
-        const why = "Its tasks have ended; the program that ran its plan is gone, and nobody runs again what failed."
+        const why =
+          "Its tasks have ended; the program that ran its plan is gone, and nobody has judged what came of them."
         yield* missions.apply(root, { type: "ended", state: "halted", why })
         yield* notifier.show(presets.missionHalted(why))
       })

@@ -17,7 +17,7 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { endState } from "../domain/Inspection.ts"
+import { endState, redone } from "../domain/Inspection.ts"
 import {
   BadPlan,
   blockedBy,
@@ -29,6 +29,7 @@ import {
 } from "../domain/Plan.ts"
 import type { SessionId } from "../domain/Session.ts"
 import { isOpen, outcome, queued, type TaskId } from "../domain/Task.ts"
+import { Notifier, presets } from "../host/Notifier.ts"
 import {
   type HostError,
   SessionClient,
@@ -73,11 +74,15 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
     StartedPlan,
     PlanRefused
   >
-  /** The same with a plan that was read already, by somebody who may use its agents. */
-  readonly start: (plan: Plan, by: { readonly session: SessionId; readonly agent: string }) => Effect.Effect<
-    StartedPlan,
-    PlanRefused
-  >
+  /**
+   * The same with a plan that was read already, by somebody who may use its agents. Each task that ends badly is run again
+   * at once, up to `retries` times (0); so is what a check finds fault with, and the check.
+   */
+  readonly start: (
+    plan: Plan,
+    by: { readonly session: SessionId; readonly agent: string },
+    retries?: number
+  ) => Effect.Effect<StartedPlan, PlanRefused>
   /** How the tasks of a plan stand, in the plan's order. */
   readonly standings: (plan: StartedPlan) => ReadonlyArray<Standing>
   /** Launches nothing more of a plan of the caller's, and cancels what runs of it; tells whether it was running. */
@@ -95,6 +100,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
       const life = yield* TaskLife
       const manager = yield* TaskManager
       const notices = yield* Notices
+      const notifier = yield* Notifier
       const orders = yield* Orders
       const plans = yield* Plans
       const store = yield* TaskStore
@@ -170,9 +176,9 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
           plan: { id: plan.id, node: node.id, task: node.task }
         }
         yield* untilHostAnswers(manager.launch(order)).pipe(
-          Effect.asVoid,
-          Effect.catchIf(isLasting, ({ message }) => refused(plan, order, node.task, message)),
-          Effect.andThen(watch(plan, node)),
+          Effect.as(true),
+          Effect.catchIf(isLasting, ({ message }) => Effect.as(refused(plan, order, node.task, message), false)),
+          Effect.flatMap((mayHelp) => watch(plan, node, mayHelp)),
           Effect.catchTags({
             SessionNotFound: () => plans.stop(({ id }) => id === plan.id),
             JournalFailed: (error) => notYet(node, error),
@@ -199,8 +205,29 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
       const isRunning = (id: string) =>
         Effect.map(plans.all, (all) => all.some((plan) => plan.id === id && plan.state === "running"))
 
-      /** Follows a task that was launched, until nothing of it goes on. */
-      const watch = Effect.fnUntraced(function*(plan: StartedPlan, node: StartedNode) {
+      /** Has run again what the bad end of a node leaves to do again, if the plan has tries left for it; tells whether. */
+      const redo = Effect.fnUntraced(function*(id: string, cause: string) {
+        const plan = (yield* plans.all).find((plan) => plan.id === id)
+        if (plan?.state !== "running" || (plan.tried?.[cause] ?? 0) >= (plan.retries ?? 0)) return false
+        const ends = yield* Effect.forEach(
+          plan.nodes,
+          (node) =>
+            Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
+        )
+        const left = yield* Effect.forEach(
+          redone(ends, cause),
+          (node) => Effect.map(ids.task, (task): StartedNode => ({ ...node, task }))
+        )
+        if (left.length === 0) return false
+        yield* plans.redo(id, left, cause)
+        for (const node of left) running.get(id)?.delete(node.id)
+        const task = ends.find(({ node }) => node.id === cause)?.task
+        yield* notifier.show(presets.runAgain(left.map(({ id }) => id), task === undefined ? "" : outcome(task)))
+        return true
+      }, Effect.uninterruptible) // recorded and not known here, it would be run by the next instance only
+
+      /** Follows a task that was launched, until nothing of it goes on. What was refused at once would be again. */
+      const watch = Effect.fnUntraced(function*(plan: StartedPlan, node: StartedNode, mayHelp = true) {
         running.get(plan.id)?.set(node.id, "launched")
         atWork.set(node.task, node)
         yield* FiberSet.run(
@@ -208,11 +235,13 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
           Effect.gen(function*() {
             const task = yield* Effect.option(store.settled(node.task))
             const state = Option.isSome(task) ? endState(node, task.value) : "failed"
-            running.get(plan.id)?.set(node.id, state === "completed" ? "completed" : "failed")
-            yield* plans.ended(plan.id, node.id, state)
-            if (state === "completed") yield* todos.mark(plan.root, node, "done")
-            if (state === "failed" || state === "timed_out") {
-              yield* todos.mark(plan.root, node, "failed", Option.getOrUndefined(task)?.reason?.split("\n")[0])
+            if (!mayHelp || state === "completed" || !(yield* redo(plan.id, node.id))) {
+              running.get(plan.id)?.set(node.id, state === "completed" ? "completed" : "failed")
+              yield* plans.ended(plan.id, node.id, state)
+              if (state === "completed") yield* todos.mark(plan.root, node, "done")
+              if (state === "failed" || state === "timed_out") {
+                yield* todos.mark(plan.root, node, "failed", Option.getOrUndefined(task)?.reason?.split("\n")[0])
+              }
             }
             if (state === "completed") atWork.delete(node.task)
             yield* Queue.offer(wake, undefined)
@@ -267,7 +296,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         if (isChild) return yield* new NotARoot()
       })
 
-      const begin = Effect.fnUntraced(function*(nodes: Plan, by: Caller) {
+      const begin = Effect.fnUntraced(function*(nodes: Plan, by: Caller, retries: number) {
         if ((yield* plans.all).filter(({ state }) => state === "running").length >= maxPlans) {
           return yield* new TooManyPlans({ limit: maxPlans })
         }
@@ -278,6 +307,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
           nodes: yield* Effect.forEach(nodes, (node) => Effect.map(ids.task, (task) => ({ ...node, task }))),
           createdAt: yield* Clock.currentTimeMillis,
           ended: {},
+          ...(retries > 0 ? { retries } : {}),
           state: "running"
         }
         // One that is recorded and not known here would never come to its end.
@@ -294,15 +324,16 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         by: Caller
       ): Effect.fn.Return<StartedPlan, PlanRefused> {
         yield* requireRoot(by.session)
-        return yield* begin(yield* Effect.fromResult(readPlan(text, yield* orders.agentsFor(by.agent))), by)
+        return yield* begin(yield* Effect.fromResult(readPlan(text, yield* orders.agentsFor(by.agent))), by, 0)
       })
 
       const start = Effect.fn("TaskDecomposer.start")(function*(
         plan: Plan,
-        by: Caller
+        by: Caller,
+        retries = 0
       ): Effect.fn.Return<StartedPlan, PlanRefused> {
         yield* requireRoot(by.session)
-        return yield* begin(plan, by)
+        return yield* begin(plan, by, retries)
       })
 
       const stop = Effect.fn("TaskDecomposer.stop")(function*(id: string, caller: SessionId) {

@@ -1,7 +1,7 @@
 /** Every plan of which something is left to do or to tell, as it is recorded. */
-import { Context, Effect, Exit, Layer } from "effect"
+import { Context, Deferred, Effect, Exit, Layer } from "effect"
 import { Config } from "../Config.ts"
-import { blockedBy, type StartedPlan } from "../domain/Plan.ts"
+import { blockedBy, type StartedNode, type StartedPlan } from "../domain/Plan.ts"
 import type { SessionId } from "../domain/Session.ts"
 import type { EndState, Task } from "../domain/Task.ts"
 import { type JournalFailed, TaskJournal } from "./TaskJournal.ts"
@@ -12,10 +12,14 @@ export class Plans extends Context.Service<Plans, {
   /** Takes over a plan that another instance recorded. */
   readonly adopt: (plan: StartedPlan) => Effect.Effect<void>
   readonly all: Effect.Effect<ReadonlyArray<StartedPlan>>
+  /** Waits until a plan no longer runs, and gives it as it is then; undefined when there is none. */
+  readonly settled: (id: string) => Effect.Effect<StartedPlan | undefined>
   /** Nothing more of the plans that fit is to be launched. Recorded when this returns. */
   readonly stop: (belongs: (plan: StartedPlan) => boolean) => Effect.Effect<void>
   /** A task of it has ended. */
   readonly ended: (id: string, node: string, state: EndState) => Effect.Effect<void>
+  /** Tasks of it are to be run again, because of the end of the node `cause`. Recorded when this returns. */
+  readonly redo: (id: string, nodes: ReadonlyArray<StartedNode>, cause: string) => Effect.Effect<void>
   /** All of its tasks have ended, or never will be launched: they may be told. Recorded when this returns. */
   readonly over: (id: string) => Effect.Effect<void>
   /** Nothing is left to do or to tell. */
@@ -33,6 +37,7 @@ export class Plans extends Context.Service<Plans, {
       const config = yield* Config
       const journal = yield* TaskJournal
       const plans = new Map<string, StartedPlan>()
+      const ends = new Map<string, Deferred.Deferred<StartedPlan>>()
 
       /** What cannot be written is said by the journal, which tries again. */
       const keep = (plan: StartedPlan) =>
@@ -41,11 +46,15 @@ export class Plans extends Context.Service<Plans, {
           return Effect.ignore(journal.record("plan", plan.id, plan))
         })
 
-      const end = (id: string, state: "over" | "stopped") =>
-        Effect.suspend(() => {
-          const plan = plans.get(id)
-          return plan?.state === "running" ? keep({ ...plan, state }) : Effect.void
-        })
+      const end = Effect.fnUntraced(function*(id: string, state: "over" | "stopped") {
+        const before = plans.get(id)
+        if (before?.state !== "running") return
+        const plan = { ...before, state }
+        yield* keep(plan)
+        const waited = ends.get(id)
+        ends.delete(id)
+        if (waited !== undefined) yield* Deferred.succeed(waited, plan)
+      }, Effect.uninterruptible)
 
       return Plans.of({
         add: Effect.fnUntraced(function*(plan) {
@@ -62,9 +71,20 @@ export class Plans extends Context.Service<Plans, {
             // An instance that died while it took over a journal leaves the same plan in two.
             if (known === undefined) return keep(plan)
             const state = known.state === "running" ? plan.state : known.state
+            // What was to be run again is so in the later one alone.
+            const ahead = times(plan) - times(known)
+            if (ahead !== 0) return keep({ ...(ahead > 0 ? plan : known), state })
             return keep({ ...known, ended: { ...plan.ended, ...known.ended }, state })
           }),
         all: Effect.sync(() => [...plans.values()]),
+        settled: (id) =>
+          Effect.suspend(() => {
+            const plan = plans.get(id)
+            if (plan?.state !== "running") return Effect.succeed(plan)
+            const waited = ends.get(id) ?? Deferred.makeUnsafe<StartedPlan>()
+            ends.set(id, waited)
+            return Deferred.await(waited)
+          }),
         stop: (belongs) =>
           Effect.suspend(() =>
             Effect.forEach([...plans.values()].filter(belongs), ({ id }) => end(id, "stopped"), {
@@ -79,6 +99,18 @@ export class Plans extends Context.Service<Plans, {
             const after = { ...before, ended: { ...before.ended, [node]: state } }
             plans.set(id, after)
             return journal.note("plan", id, after) // lost in a crash, it is seen by the task itself
+          }),
+        redo: (id, nodes, cause) =>
+          Effect.suspend(() => {
+            const before = plans.get(id)
+            if (before === undefined) return Effect.void
+            const byId = new Map(nodes.map((node) => [node.id, node]))
+            return keep({
+              ...before,
+              nodes: before.nodes.map((node) => byId.get(node.id) ?? node),
+              ended: Object.fromEntries(Object.entries(before.ended).filter(([node]) => !byId.has(node))),
+              tried: { ...before.tried, [cause]: (before.tried?.[cause] ?? 0) + 1 }
+            })
           }),
         over: (id) => end(id, "over"),
         forget: (id) =>
@@ -95,9 +127,12 @@ export class Plans extends Context.Service<Plans, {
               }): do not run it again; you will be told of its results.`
             )
           ),
-        consequence: ({ plan, state }) => {
+        consequence: ({ id, plan, state }) => {
           const nodes = plan === undefined ? undefined : plans.get(plan.id)?.nodes
-          if (nodes === undefined || state === "completed") return undefined
+          if (nodes === undefined) return undefined
+          const now = nodes.find((node) => node.id === plan?.node)
+          if (now !== undefined && now.task !== id) return `It is run again, as ${now.task}.`
+          if (state === "completed") return undefined
           const blocked = blockedBy(nodes, (id) => id === plan?.node)
           if (blocked.size === 0) return undefined
           const left = nodes.flatMap(({ id, text }) => (blocked.has(id) ? `${id} (${text.slice(0, 80)})` : []))
@@ -107,3 +142,5 @@ export class Plans extends Context.Service<Plans, {
     })
   )
 }
+
+const times = ({ tried = {} }: StartedPlan): number => Object.values(tried).reduce((sum, count) => sum + count, 0)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
 import * as Arbitrary from "effect/Arbitrary"
-import { again, type End, endState, faulted, isGood, passes, withChecks } from "../../src/domain/Inspection.ts"
+import { again, type End, endState, faulted, isGood, passes, redone, withChecks } from "../../src/domain/Inspection.ts"
 import { type Plan, type PlanNode, readPlan, sortPlan } from "../../src/domain/Plan.ts"
 import { SessionId } from "../../src/domain/Session.ts"
 import { queued, type Task, TaskId } from "../../src/domain/Task.ts"
@@ -171,6 +171,14 @@ describe("the checks of a plan", () => {
     for (const end of first) {
       if (!isGood(end) || toRedo.has(end.node.id)) assert.isTrue(ids.has(end.node.id), end.node.id)
       else if (end.node.verdict !== true) assert.isFalse(ids.has(end.node.id), end.node.id)
+    }
+    for (const end of first.filter((end) => end.task !== undefined && !isGood(end))) {
+      const now = redone(first, end.node.id)
+      assert.include(now.map(({ id }) => id), end.node.id)
+      for (const { depends, id } of now) {
+        assert.isTrue(ids.has(id), id)
+        assert.deepStrictEqual(depends, all.find((node) => node.id === id)?.depends)
+      }
     }
     const second = first.map((end) => (ids.has(end.node.id) ? ends([end.node])[0] ?? end : end))
     assert.deepStrictEqual(again(second), [])

@@ -9,6 +9,7 @@ import { SessionClient } from "../../src/host/SessionClient.ts"
 import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
 import { Plans } from "../../src/tasks/Plans.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
+import { TaskManager } from "../../src/tasks/TaskManager.ts"
 import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import {
   type Actor,
@@ -540,6 +541,158 @@ describe("a plan with checks", () => {
       assert.lengthOf(spans.filter(({ name }) => name === "T1"), 1)
     }).pipe(withWorld({ goal: hangs, work: actor, These: inspects(verdict).actor, A: hangs }))
   })
+})
+
+describe("a plan that may be tried again", () => {
+  /** As `works`, but what is `flaky` fails until it is told of an earlier attempt. */
+  const flaky = () => {
+    const { actor, of, spans } = works()
+    const attempt: Actor = (request) => {
+      const order = request.users[0] ?? ""
+      return actor({
+        ...request,
+        users: [order.includes("An earlier attempt") ? order.replace("fails after", "for") : order]
+      })
+    }
+    return { actor: attempt, of, spans }
+  }
+  const begin = (root: SessionId, retries: number, lines: ReadonlyArray<string>, inspect = false) =>
+    Effect.gen(function*() {
+      const decomposer = yield* TaskDecomposer
+      const plan = Result.getOrThrow(readPlan(lines.join("\n"), ["Builder", "Inspector"]))
+      const nodes = inspect ? withChecks(plan, "Inspector", "a goal") : plan
+      return yield* doing(decomposer.start(nodes, { session: root, agent: "Commander" }, retries))
+    })
+  const settled = Effect.fnUntraced(function*(id: string) {
+    const { settled } = yield* Plans
+    const plan = yield* Effect.forkChild(settled(id))
+    yield* pass("4 minutes")
+    return yield* Fiber.join(plan)
+  })
+  const lines = [
+    "- [ ] T1: work T1 fails after 5 seconds",
+    "- [ ] T2: work T2 for 60 seconds",
+    "- [ ] T3: work T3 for 5 seconds | depends:T1"
+  ]
+
+  it.effect("has what failed run again at once, with what was wrong, while the rest goes on", () => {
+    const { actor, of, spans } = flaky()
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      const { id } = yield* begin(root, 1, lines)
+      yield* until(Effect.map(byNode, ({ T2 }) => T2 === "completed"))
+      assert.strictEqual((yield* settled(id))?.state, "over")
+      assert.deepStrictEqual(yield* byNode, { T1: "completed", T2: "completed", T3: "completed" })
+      const [first, second] = spans.filter(({ name }) => name === "T1")
+      assert.isBelow((second?.from ?? Infinity) - (first?.to ?? 0), 3_000) // the first child is stopped meanwhile
+      assert.isBelow(of("T3").to, of("T2").to)
+      yield* until(allTold)
+      const failed = (yield* tasks).find(({ state }) => state === "failed")
+      const again = (yield* tasks).find((task) => task.plan?.node === "T1" && task.state === "completed")
+      assert.include((yield* notices(root)).join("\n"), `It is run again, as ${again?.id}.`)
+      assert.include(again?.prompt, `An earlier attempt at this came to no good end: ${failed?.reason}`)
+    }).pipe(withActors({ goal: hangs, work: actor }))
+  })
+
+  it.effect("gives a task up after its tries, and does not run what depends on it", () => {
+    const { actor, spans } = works()
+    return Effect.gen(function*() {
+      const { id } = yield* begin(yield* say("goal"), 2, lines)
+      yield* settled(id)
+      assert.sameMembers(spans.map(({ name }) => name), ["T1", "T1", "T1", "T2"])
+      assert.lengthOf((yield* tasks).filter(({ state }) => state === "failed"), 3)
+    }).pipe(withActors({ goal: hangs, work: actor }))
+  })
+
+  it.effect("does not run again what was cancelled, or refused", () => {
+    const { actor, spans } = works()
+    return Effect.gen(function*() {
+      const root = yield* say("goal")
+      const { id, nodes: [first] } = yield* begin(root, 3, [
+        "- [ ] T1: work T1 hangs",
+        "- [ ] T2: work T2 for 1 second"
+      ])
+      yield* until(Effect.map(byNode, ({ T1, T2 }) => T1 === "running" && T2 === "completed"))
+      const { cancel } = yield* TaskManager
+      yield* doing(cancel(first?.task ?? "", root, "you cancelled it"))
+      yield* settled(id)
+      assert.deepStrictEqual(yield* byNode, { T1: "cancelled", T2: "completed" })
+      assert.lengthOf(spans, 2)
+      const decomposer = yield* TaskDecomposer
+      const nodes = Result.getOrThrow(readPlan("- [ ] T3: work T3 for 1 second", ["Builder"]))
+      const nobodys = nodes.map((node) => ({ ...node, agent: "Nobody" }))
+      const { id: other } = yield* doing(decomposer.start(nobodys, { session: root, agent: "Commander" }, 3))
+      yield* settled(other)
+      assert.strictEqual((yield* byNode)["T3"], "failed")
+      assert.lengthOf(yield* tasks, 3)
+    }).pipe(withActors({ goal: hangs, work: actor }))
+  })
+
+  it.effect.each([1, 2])("has what a check finds fault with done again, and the check, up to %s times", (retries) => {
+    const { actor, spans } = works()
+    const verdicts = ["FAIL T2: not there", "FAIL T2: still not there", "PASS"]
+    let checks = 0
+    return Effect.gen(function*() {
+      const { id } = yield* begin(yield* say("goal"), retries, [
+        "- [ ] T1: work T1 for 5 seconds | parallel:A",
+        "- [ ] T2: work T2 for 5 seconds | parallel:A",
+        "- [ ] T3: work T3 for 5 seconds | depends:T1",
+        "- [ ] T4: work T4 for 120 seconds"
+      ], true)
+      yield* settled(id)
+      const isGood = retries === 2
+      assert.strictEqual(checks, retries + 1)
+      const names = spans.map(({ name }) => name).toSorted()
+      assert.deepStrictEqual(names, ["T1", ...Array(retries + 1).fill("T2"), ...(isGood ? ["T3"] : []), "T4"])
+      const told = (yield* tasks).filter((task) => task.plan?.node === "T2").at(-1)?.prompt ?? ""
+      assert.include(told, isGood ? "still not there" : "FAIL T2: not there")
+      assert.lengthOf(told.split("An earlier attempt"), 2)
+      assert.strictEqual((yield* byNode)["check"], isGood ? "completed" : undefined)
+    }).pipe(withActors({
+      goal: hangs,
+      work: actor,
+      These: () => Effect.sync(() => ({ text: verdicts[checks++] ?? "" })),
+      A: () => Effect.succeed({ text: "PASS" })
+    }))
+  })
+
+  it.effect("comes to the same end although the instance dies at any of its effects", () =>
+    Effect.gen(function*() {
+      const short = [
+        "- [ ] T1: work T1 fails after 5 seconds",
+        "- [ ] T2: work T2 for 10 seconds",
+        "- [ ] T3: work T3 for 5 seconds | depends:T1"
+      ]
+      let crashes = 0
+      for (let effect = 1;; effect++) {
+        const { actor } = flaky()
+        const isCrashed = yield* Effect.gen(function*() {
+          const first = yield* start()
+          const root = yield* first.do(say("goal"))
+          yield* first.do(begin(root, 1, short))
+          const before = (yield* first.gate.effects).length
+          yield* first.gate.arm(before + effect, effect % 2 === 0 ? "after" : "before")
+          yield* pass("1 minute")
+          const crashed = yield* first.gate.isCrashed
+          const where = `${effect} ${yield* first.gate.diedAt}`
+          yield* first.killHost
+          const next = yield* start()
+          yield* next.do(until(allTold, "10 minutes", "100 millis"))
+          yield* pass("1 minute")
+          assert.deepStrictEqual(
+            yield* next.do(byNode),
+            { T1: "completed", T2: "completed", T3: "completed" },
+            where
+          )
+          assert.lengthOf((yield* next.do(tasks)).filter(({ plan }) => plan?.node === "T1"), 2, where)
+          assert.deepStrictEqual(yield* next.do(Effect.flatMap(Plans, ({ all }) => all)), [], where)
+          return crashed
+        }).pipe(withWorld({ goal: hangs, work: actor }))
+        if (!isCrashed) break
+        crashes++
+      }
+      assert.isAbove(crashes, 20)
+    }), 120_000)
 })
 
 // ---- restarts -------------------------------------------------------------------------------------------------------
