@@ -13,7 +13,7 @@ describe("simulated missions with faults, crashes and a user", () => {
           const outcome = yield* simulate(seed)
           assert.deepStrictEqual(outcome.broken, [], explain(outcome))
         }
-      }))
+      }), 120_000) // a tenth of it where nothing else goes on
   }
 
   // Found defects: a notice to a child without a slot, tries spent on a host that was away, a notice between two runs, a
