@@ -5,13 +5,13 @@
 import { DateTime } from "effect"
 import { type BudgetName, budgetNames, formatCount, formatSpent, reached } from "./Budget.ts"
 import { type Mission, openFailures, spentBy } from "./Mission.ts"
-import { type Report, retriesOf, timesOf, usedByTasks } from "./Report.ts"
+import { answerTitle, type Report, retriesOf, timesOf, usedByTasks } from "./Report.ts"
 import { formatModel, totalTokens } from "./Session.ts"
 import { formatDuration, isSettled, outcome, type Task } from "./Task.ts"
 import { asTree, type Branch } from "./TaskTree.ts"
 
 export const toHtml = (report: Report): string => {
-  const { answer, mission, now, root, tasks } = report
+  const { mission, now, root, tasks } = report
   const branches = asTree(tasks)
   const title = firstLine(mission?.goal ?? `Tasks of ${root}`)
   return `<!doctype html>
@@ -33,7 +33,7 @@ ${mission === undefined ? "" : stateOf(mission)}
 </header>
 ${facts(report)}
 ${mission === undefined || mission.goal.trim() === title ? "" : block("The goal", text(mission.goal))}
-${answer === undefined ? "" : block("The Commander's last words", text(answer))}
+${mission?.answer === undefined ? "" : block(answerTitle(mission), text(mission.answer))}
 ${list("Open todos", (report.openTodos ?? []).map(escape))}
 ${failures(report)}
 ${mission === undefined ? "" : budgets(report, mission)}

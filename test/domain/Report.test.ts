@@ -33,7 +33,11 @@ const everywhere = (text: string): Report => {
     run: 2,
     model: { provider: text, model: text }
   }
-  const halted = transition(mission(`${text}\nmore`), { type: "ended", state: "halted", why: text }, 9_000)
+  const halted = transition(
+    mission(`${text}\nmore`),
+    { type: "ended", state: "halted", why: text, answer: text },
+    9_000
+  )
   return {
     ...report([failed, { ...completed("b", text), description: text }]),
     root: SessionId.make(`ses_${text}`),
@@ -41,8 +45,7 @@ const everywhere = (text: string): Report => {
       ...halted,
       failures: [{ task: id, order: text, reason: text, createdAt: 0, answeredFor: false }]
     },
-    openTodos: [text],
-    answer: text
+    openTodos: [text]
   }
 }
 
@@ -102,9 +105,10 @@ describe("a report as a page", () => {
   })
 
   it("shows the budgets, the failures that were not answered for, and the final answer", () => {
-    const html = toHtml({ ...everywhere("plain"), answer: "All is done." })
+    const { mission, ...rest } = everywhere("plain")
+    const html = toHtml({ ...rest, mission: mission && { ...mission, state: "complete", answer: "All is done." } })
     assert.include(html, "It was not answered for.")
-    assert.include(html, "<pre>All is done.</pre>")
+    assert.include(html, "<h2>The final answer</h2><pre>All is done.</pre>")
     assert.match(html, /<th scope="row">tokens<\/th>.*0 of 1k tokens/)
     assert.include(html, "took 2 runs and 0 retries")
   })
@@ -135,7 +139,13 @@ describe("a report as JSON", () => {
   it("holds mission, limits and every task, children below their parents", () => {
     const child = { ...running("child"), parent: SessionId.make("ses_a"), createdAt: 3_000 }
     const tasks = [running("a"), running("b"), child]
-    const data: unknown = JSON.parse(toJson(report(tasks, { answer: "done" })))
+    const ended = transition(mission("Repair the parser"), {
+      type: "ended",
+      state: "complete",
+      why: "It said so.",
+      answer: "done"
+    }, 9_000)
+    const data: unknown = JSON.parse(toJson(report(tasks, { mission: ended })))
     assert.deepNestedInclude(data, { version: 1, madeAt: 20_000, "mission.goal": "Repair the parser", answer: "done" })
     assert.deepNestedInclude(data, { "tasks[0].id": "task_a", "tasks[1].id": "task_child", "tasks[2].id": "task_b" })
   })

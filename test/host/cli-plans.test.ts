@@ -20,6 +20,8 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run --
       assert.strictEqual(code, 0, stdout + stderr)
       const end = yield* endOf(stdout)
       assert.deepInclude(end, { exit: 0, state: "complete", answer: "PASS" })
+      const report = yield* run(["report", "--format", "markdown", "--out", "-"], { cwd: directory })
+      assert.include(report.stdout, "## The final answer: the check of the plan\n\n```text\nPASS\n```")
       assert.sameDeepMembers(end.tasks.map(({ agent, description, state }) => [agent, description, state]), [
         ["Builder", "T1: mended one", "completed"],
         ["Builder", "T3: flaky one", "failed"],

@@ -71,7 +71,6 @@ layer(observed, { excludeTestServices: true, timeout: "60 seconds" })("a mission
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
-      const server = yield* Server
       const { missionCame, spans } = yield* Collector
       const { directory, say, until } = yield* openProject(settings("{ \"logLevel\": \"debug\" }"))
       const root = yield* say("Do the work")
@@ -87,7 +86,7 @@ layer(observed, { excludeTestServices: true, timeout: "60 seconds" })("a mission
       assert.strictEqual(cancelled.code, 0)
       yield* until(isToast("Mission complete"))
 
-      const report = yield* run(directory, "report", "--url", server.url)
+      const report = yield* run(directory, "report")
       assert.strictEqual(report.code, 0, report.output)
       const html = yield* fs.readFileString(report.output.trim())
       assert.include(html, "<pre>The quick work is done, the long one was not wanted.")
