@@ -94,14 +94,29 @@ describe("a report as a page", () => {
     assert.include(html, "aria-label=\"waited 5 s, worked 5 s\"")
     assert.include(
       html,
-      "<span class=\"wait\" style=\"left:0%;width:25%\"></span><span class=\"work completed\" style=\"left:25%;width:25%\">"
+      "<span class=\"wait\" style=\"left:0%;width:25%\"></span><span class=\"work completed\" style=\"left:min(25%,calc(100% - 3px));width:25%\">"
     )
-    assert.include(html, "<span class=\"work running\" style=\"left:50%;width:50%\">")
+    assert.include(html, "<span class=\"work running\" style=\"left:min(50%,calc(100% - 3px));width:50%\">")
+  })
+
+  it.each([
+    [300, ["0", "100 ms", "200 ms", "300 ms"]],
+    [40 * 60_000, ["0", "10 min", "20 min", "30 min", "40 min"]],
+    [9 * 3_600_000 + 240_000, ["0", "2 h", "4 h", "6 h", "8 h"]],
+    [90 * 86_400_000, ["0", "432 h", "864 h", "1296 h", "1728 h", "2160 h"]]
+  ])("has round times on its axis: %i ms", (length, marks) => {
+    const html = toHtml(report([{ ...completed("a", "done"), createdAt: 0, startedAt: 0, endedAt: length }]))
+    const [, ticks = ""] = /class="ticks">(.*?)<\/div>/s.exec(html) ?? []
+    assert.deepStrictEqual([...ticks.matchAll(/>([^<]+)<\/span>/g)].map(([, mark]) => mark), marks)
   })
 
   it("shows a task that never started as waiting only", () => {
-    const { startedAt: _, ...queued } = running("a")
-    assert.deepStrictEqual(timesOf({ ...queued, state: "queued" }, 4_000), { waited: 3_000, worked: 0 })
+    const { startedAt: _, ...waiting } = running("a")
+    const queued: Task = { ...waiting, state: "queued" }
+    assert.deepStrictEqual(timesOf(queued, 4_000), { waited: 3_000, worked: 0 })
+    assert.notInclude(toHtml(report([queued])), "class=\"work queued\"")
+    const cancelled = toHtml(report([{ ...queued, state: "cancelled", reason: "not wanted", endedAt: 4_000 }]))
+    assert.include(cancelled, "class=\"work cancelled\" style=\"left:min(100%,calc(100% - 3px));width:0%\"")
   })
 
   it("shows the budgets, the failures that were not answered for, and the final answer", () => {
