@@ -162,11 +162,11 @@ const axis = (from: number, to: number): string => {
 const mostTicks = 5
 const [second, minute, hour] = [1_000, 60_000, 3_600_000]
 const tickSteps = [
-  ...[1, 2, 5, 10, 20, 50, 100, 200, 500],
-  ...[1, 2, 5, 10, 15, 30].map((count) => count * second),
-  ...[1, 2, 5, 10, 15, 30].map((count) => count * minute),
-  ...[1, 2, 3, 6, 12, 24, 48, 120, 240].map((count) => count * hour)
-]
+  [1, 2, 5, 10, 20, 50, 100, 200, 500],
+  [1, 2, 5, 10, 15, 30].map((count) => count * second),
+  [1, 2, 5, 10, 15, 30].map((count) => count * minute),
+  [1, 2, 3, 6, 12, 24, 48, 120, 240].map((count) => count * hour)
+].flat()
 
 /** What the tasks have used by and by, on the scale of the timeline: two lines, each as high as its sum. */
 const spending = (branches: ReadonlyArray<Branch>, now: number): string => {

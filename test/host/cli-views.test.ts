@@ -276,10 +276,18 @@ describe("logs", () => {
       yield* until("an entry of some length")
       yield* write(directory, "orchestrator.log", entry("WARN", "added"), "a")
       yield* until("added")
+      // Between two looks the file is filled, put aside, and followed by one that is longer already.
       const folder = `${directory}/.opencode/orchestrator`
+      yield* write(directory, "orchestrator.log", entry("INFO", "the last of it"), "a")
       yield* fs.rename(`${folder}/orchestrator.log`, `${folder}/orchestrator.log.1`)
-      yield* write(directory, "orchestrator.log", entry("INFO", "anew"))
-      yield* until("anew")
+      yield* write(
+        directory,
+        "orchestrator.log",
+        `${entry("INFO", "anew")}${entry("INFO", `\u001b[2Jlong ${"x".repeat(300)}`)}`
+      )
+      assert.include(yield* until("the last of it"), "INFO")
+      assert.match(yield* until(""), /INFO {2}anew$/)
+      assert.match(yield* until(""), /INFO {2}\[2Jlong x+$/)
     }).pipe(Effect.scoped)
   )
 })
