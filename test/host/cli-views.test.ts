@@ -155,6 +155,28 @@ describe("tasks and missions", () => {
   )
 
   live(
+    "end without a word when nobody reads on",
+    Effect.gen(function*() {
+      const { directory, journal } = yield* recorded
+      yield* Effect.forEach(
+        Array.from({ length: 3_000 }, (_, index) => index),
+        (index) => journal.note("task", `task_x${index}`, { ...running(`x${index}`), description: "x".repeat(100) })
+      )
+      yield* journal.flushed
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const output = yield* spawner.string(ChildProcess.make("sh", [
+        "-c",
+        "{ \"$1\" \"$2\" tasks --dir \"$3\" 2>&3 | head -n 1; } 3>&1",
+        "sh",
+        process.execPath,
+        main,
+        directory
+      ], { extendEnv: true, env: { FORCE_COLOR: undefined, NO_COLOR: "1" } }))
+      assert.match(output, /^ses_root active · .* · Repair the parser\n$/)
+    }).pipe(Effect.scoped)
+  )
+
+  live(
     "find archived tasks",
     Effect.gen(function*() {
       const { archive, directory, journal } = yield* project
