@@ -44,7 +44,7 @@ const clip = (text: string, width: number): string => {
 }
 
 const columnsOf = (text: string): number =>
-  [...text].reduce((sum, character) => sum + (wide.test(character) ? 2 : 1), 0)
+  Array.from(text).reduce((sum, character) => sum + (wide.test(character) ? 2 : 1), 0)
 
 /** What terminals draw in two columns: East Asian scripts and most pictures. */
 const wide =

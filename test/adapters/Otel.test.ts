@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema, Tracer } from "effect"
+import { Effect, Tracer } from "effect"
 import * as Otel from "../../adapters/node-process/Otel.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { Telemetry } from "../../src/Telemetry.ts"
@@ -17,22 +17,10 @@ import {
   withWorld,
   works
 } from "../tasks/scripts.ts"
-import { collector, Metrics, pathsOf, valueOf } from "./collector.ts"
+import { collector, pathsOf, pointsOf, valueOf } from "./collector.ts"
 
 const sorted = (rows: ReadonlyArray<ReadonlyArray<unknown>>) =>
   rows.toSorted((a, b) => String(a[0]).localeCompare(String(b[0])))
-
-/** The points of a metric, as they were sent last. */
-const pointsOf = Effect.fnUntraced(function*(
-  bodies: ReadonlyArray<{ readonly path: string; readonly text: string }>,
-  name: string
-) {
-  const newest = bodies.findLast(({ path }) => path === "/v1/metrics") ?? assert.fail("no metrics came")
-  const { resourceMetrics } = yield* Schema.decodeEffect(Metrics)(newest.text)
-  return resourceMetrics.flatMap(({ scopeMetrics }) => scopeMetrics.flatMap(({ metrics }) => metrics))
-    .filter((metric) => metric.name === name)
-    .flatMap(({ gauge, histogram, sum }) => [gauge, histogram, sum].flatMap((points) => points?.dataPoints ?? []))
-})
 
 const isOver = Effect.flatMap(
   Missions,
