@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Tracer } from "effect"
 import * as Otel from "../../adapters/node-process/Otel.ts"
+import { totalTokens } from "../../src/domain/Session.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { Telemetry } from "../../src/Telemetry.ts"
 import {
+  delegate,
   delegates,
   hangs,
   isWorking,
@@ -12,6 +14,7 @@ import {
   say,
   start,
   states,
+  tasks,
   until,
   withActors,
   withWorld,
@@ -153,8 +156,8 @@ describe("telemetry", () => {
       }))
       const all = (yield* spans).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
       const paths = pathsOf(all)
-      const tasks = paths.filter((path) => /task \w+$/.test(path))
-      assert.deepStrictEqual(tasks.map((path) => path.replace(/run \d/, "run")).toSorted(), [
+      const ways = paths.filter((path) => /task \w+$/.test(path))
+      assert.deepStrictEqual(ways.map((path) => path.replace(/run \d/, "run")).toSorted(), [
         "mission > task Architect",
         "mission > task Architect > run > task Researcher"
       ])
@@ -164,6 +167,52 @@ describe("telemetry", () => {
         sorted(ends.map((point) => [valueOf(point, "agent"), valueOf(point, "state"), Number(point.asDouble)])),
         [["Architect", "completed", 1], ["Researcher", "completed", 1]]
       )
+    }).pipe(Effect.scoped))
+
+  it.effect("hangs turns that were tried again below their run, and a task that goes on in an earlier one's session beside it", () =>
+    Effect.gen(function*() {
+      const { bodies, metricsCame, missionCame, spans, url } = yield* collector
+      const recorded = yield* Effect.gen(function*() {
+        yield* say("goal")
+        yield* until(isOver, "3 hours")
+        const recorded = yield* tasks
+        yield* pass("15 seconds")
+        yield* Effect.all([missionCame, metricsCame], { concurrency: 2 })
+        return recorded
+      }).pipe(
+        withActors({
+          goal: replies(
+            { toolCalls: [delegate({ prompt: "flaky 1" })] },
+            { text: "I wait." },
+            (request) => {
+              const [, resume = ""] = /(task_\w+) completed/.exec(request.users.join("\n")) ?? []
+              return Effect.succeed({ toolCalls: [delegate({ prompt: "and more", resume })] })
+            },
+            { text: "I wait." },
+            { text: "Done.\nMISSION COMPLETE" }
+          ),
+          flaky: replies(...Array.from({ length: 6 }, () => ({ status: 529, message: "Overloaded" })), { text: "done" })
+        }),
+        Effect.provide(Otel.layer({ OTEL_EXPORTER_OTLP_ENDPOINT: url }))
+      )
+      const all = (yield* spans).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
+      const paths = pathsOf(all).filter((path) => path.startsWith("mission > task")).toSorted()
+      assert.deepStrictEqual(paths, [
+        "mission > task Builder",
+        "mission > task Builder",
+        "mission > task Builder > run 1",
+        "mission > task Builder > run 1",
+        "mission > task Builder > run 1 > turn",
+        "mission > task Builder > run 1 > turn",
+        "mission > task Builder > run 1 > turn"
+      ])
+      const retries = yield* pointsOf(bodies, "orchestrator.task.retries")
+      assert.deepStrictEqual(retries.map(({ asDouble }) => asDouble), [1])
+      const tokens = (yield* pointsOf(bodies, "orchestrator.tokens")).filter((point) =>
+        valueOf(point, "agent") === "Builder"
+      ).reduce((sum, { asDouble }) => sum + Number(asDouble), 0)
+      assert.lengthOf(recorded, 2)
+      assert.strictEqual(tokens, recorded.reduce((sum, { usage }) => sum + totalTokens(usage), 0))
     }).pipe(Effect.scoped))
 
   it.effect("makes no span of its own where it is off", () =>
