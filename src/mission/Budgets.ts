@@ -151,15 +151,10 @@ export class Budgets extends Context.Service<Budgets, {
         )
         yield* Effect.forEach(working, (task) => cutOff(task), { concurrency: "unbounded", discard: true })
         yield* life.cancelAll((task) => task.mission === root, usedUp)
-        const summed = mission.planned === undefined
-          ? yield* Effect.timeoutOption(sumUp(root, used), grace)
-          : Option.none()
-        yield* missions.apply(root, {
-          type: "ended",
-          state: "out_of_budget",
-          why,
-          answer: Option.getOrUndefined(summed)
-        })
+        const answer = mission.planned === undefined
+          ? Option.getOrUndefined(yield* Effect.timeoutOption(sumUp(root, used), grace))
+          : undefined
+        yield* missions.apply(root, { type: "ended", state: "out_of_budget", why, answer })
         yield* notifier.show(presets.missionOutOfBudget(why))
         if ((yield* untilHostAnswers(client.statuses)).has(root)) yield* untilHostAnswers(client.abort(root))
       }, (winding, root) =>
