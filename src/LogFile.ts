@@ -53,10 +53,13 @@ const make = Effect.fnUntraced(function*(level: LogLevel) {
     if (text === "") return
     const before = yield* fs.lstat(file).pipe(Effect.option)
     if (before._tag === "Some") {
-      // One that came with the repository could lead anywhere.
-      if (before.value.type === "SymbolicLink") yield* fs.remove(file)
+      // A link that came with the repository could lead anywhere, and a pipe would hold up who writes to it.
+      if (before.value.type !== "File") yield* fs.remove(file)
       else if (Number(before.value.size) + text.length > longestFile) {
-        yield* fs.rename(file, path.join(root, oldLogFile))
+        const old = path.join(root, oldLogFile)
+        yield* fs.rename(file, old).pipe(
+          Effect.catch(() => Effect.andThen(fs.remove(old, { recursive: true }), fs.rename(file, old))) // a folder is in the way
+        )
       }
     }
     yield* fs.writeFileString(file, text, { flag: "a" })
@@ -77,8 +80,9 @@ const make = Effect.fnUntraced(function*(level: LogLevel) {
       Cause.isCause(part) ? Cause.pretty(part) : part instanceof Error ? part.message : String(part)
     )
     const why = cause.reasons.length > 0 ? [Cause.pretty(cause)] : []
-    // Cut before it is masked, so that this takes no longer than it may, and after it, since a mark may be longer.
-    const text = mask([...words, ...why].join(" ").slice(0, longestEntry)).slice(0, longestEntry)
+    // Cut before it is masked, so that this takes no longer than it may; but far behind the end of what is written, where
+    // the beginning of a secret that the cut has parted would not be known any more.
+    const text = mask([...words, ...why].join(" ").slice(0, 4 * longestEntry)).slice(0, longestEntry)
     Queue.offerUnsafe(waiting, `${date.toISOString()} ${name.toUpperCase().padEnd(5)} ${asEntry(text)}\n`)
   })
 })

@@ -37,6 +37,8 @@ export const layer: Layer.Layer<never> = Layer.effect(
     /** Which task works in a session. */
     const workers = new Map<SessionId, TaskId>()
     const working = new Set<TaskId>()
+    /** Taken over from an earlier instance, before their missions are, in whatever order: their places show later. */
+    const early = new Map<TaskId, Task>()
 
     const begin = (name: string, parent: Tracer.Span | undefined, at: number, attributes: Attributes) => {
       const span = tracer.span({
@@ -95,7 +97,25 @@ export const layer: Layer.Layer<never> = Layer.effect(
       return turn
     }
 
+    /** Parents before their children. */
+    const place = (mission: SessionId, now: number) => {
+      const known = [...early.values()].filter((task) => task.mission === mission)
+      for (const task of known.toSorted((a, b) => a.depth - b.depth)) {
+        early.delete(task.id)
+        follow(undefined, task, now)
+      }
+    }
+
     const observeTask = (before: Task | undefined, after: Task, now: number) => {
+      if (before === undefined && !isSettled(after) && !missions.has(after.mission)) {
+        early.set(after.id, after)
+        return
+      }
+      if (early.has(after.id)) place(after.mission, now)
+      follow(before, after, now)
+    }
+
+    const follow = (before: Task | undefined, after: Task, now: number) => {
       const { agent, id, session } = after
       const model = after.model === undefined ? "" : formatModel(after.model)
       countUsage(before?.usage ?? after.usage, after.usage, agent, model)
@@ -175,6 +195,7 @@ export const layer: Layer.Layer<never> = Layer.effect(
         // One that goes on after its end gets a span of its own.
         const at = before === undefined || before.startedAt !== after.startedAt ? after.startedAt : now
         missions.set(root, begin("mission", undefined, at, { "orchestrator.mission": root }))
+        place(root, now)
         return
       }
       if (span === undefined) return
@@ -224,6 +245,7 @@ export const layer: Layer.Layer<never> = Layer.effect(
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         const now = clock.currentTimeMillisUnsafe()
+        for (const { mission } of early.values()) place(mission, now)
         for (const session of turns.keys()) endTurn(session, now)
         const open = [...[...runs.values()].map(({ span }) => span), ...tasks.values(), ...missions.values()]
         for (const span of open) {

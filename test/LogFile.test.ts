@@ -1,5 +1,7 @@
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Path } from "effect"
+import { Effect, FileSystem, Layer, Path } from "effect"
+import * as NodeInstance from "../adapters/node-process/NodeInstance.ts"
 import * as MemoryFileSystem from "../adapters/test/MemoryFileSystem.ts"
 import * as SimulatedInstance from "../adapters/test/SimulatedInstance.ts"
 import { makeMask } from "../src/domain/Secrets.ts"
@@ -68,6 +70,38 @@ describe("the log file", () => {
       assert.match(now, /INFO {2}with \[masked environment secret\] \[31mred x+\n$/)
       assert.isBelow(now.length, 10_100)
     }))
+
+  it.effect("does not hold the beginning of a secret that stands where an entry is cut", () =>
+    Effect.gen(function*() {
+      for (const before of [9_998, 9_990, 9_980]) {
+        const { now = "" } = yield* logging("info", Effect.logInfo(`${"x".repeat(before - 1)} hunter2hunter2 and more`))
+        assert.notInclude(now, "hu")
+      }
+    }))
+
+  it.effect("takes the place of what is no file, also of its predecessor, and writes through no link", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const root = yield* fs.makeTempDirectoryScoped()
+      const folder = path.join(root, ".opencode", "orchestrator")
+      const outside = path.join(root, "outside")
+      yield* fs.makeDirectory(path.join(folder, "orchestrator.log.1", "in the way"), { recursive: true })
+      yield* fs.writeFileString(outside, "precious\n")
+      yield* fs.symlink(outside, path.join(folder, "orchestrator.log"))
+      const log = (text: string) =>
+        Effect.provide(
+          Effect.logInfo(text),
+          LogFile.layer("info").pipe(Layer.provide(NodeInstance.layer(root)))
+        )
+      yield* log("first")
+      assert.strictEqual(yield* fs.readFileString(outside), "precious\n")
+      assert.include(yield* fs.readFileString(path.join(folder, "orchestrator.log")), "first")
+      yield* fs.writeFileString(path.join(folder, "orchestrator.log"), `${"x".repeat(999_990)}\n`)
+      yield* log("second")
+      assert.include(yield* fs.readFileString(path.join(folder, "orchestrator.log.1")), "xxx\n")
+      assert.match(yield* fs.readFileString(path.join(folder, "orchestrator.log")), /^\S+ INFO {2}second\n$/)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
   it.effect("is begun with the first record, not before, and has what was said until then", () =>
     Effect.gen(function*() {

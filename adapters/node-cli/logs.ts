@@ -43,17 +43,27 @@ export const logs = Command.make(
     const now = Option.getOrElse(text, () => "")
     const whole = now.slice(0, now.lastIndexOf("\n") + 1)
     const shown = `${old}${whole}`.split("\n").slice(0, -1).filter(fits)
-    for (const line of shown.slice(lines > 0 ? -lines : shown.length)) yield* Console.log(line)
+    for (const line of shown.slice(lines > 0 ? -lines : shown.length)) yield* Console.log(printable(line))
     if (!follow) return
-    let at = new TextEncoder().encode(whole).length
+    let at = encoder.encode(whole).length
+    let which = yield* identityOf(file)
+    const show = Effect.fnUntraced(function*(from: string) {
+      while (true) {
+        const added = yield* readFrom(from, which, at)
+        for (const line of added.lines.filter(fits)) yield* Console.log(printable(line))
+        if (added.end === at) return
+        at = added.end
+      }
+    })
     while (true) {
-      const size = yield* fs.stat(file).pipe(Effect.map(({ size }) => Number(size)), Effect.orElseSucceed(() => 0)) // being rotated
-      if (size < at) at = 0
-      const added = size > at ? yield* readFrom(file, at) : ""
-      const end = added.lastIndexOf("\n") + 1
-      for (const line of added.slice(0, end).split("\n").slice(0, -1).filter(fits)) yield* Console.log(line)
-      at += new TextEncoder().encode(added.slice(0, end)).length
-      if (end === 0) yield* Effect.sleep("500 millis")
+      const now = yield* identityOf(file)
+      if (now !== which) {
+        yield* show(path.join(root, oldLogFile)) // it was full: its end stands there by now
+        at = 0
+        which = now
+      }
+      yield* show(file)
+      yield* Effect.sleep("500 millis")
     }
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
@@ -64,17 +74,43 @@ export const logs = Command.make(
   ])
 )
 
+/** By which a file is known again under another name. */
+const identityOf = Effect.fnUntraced(
+  function*(file: string) {
+    const { ino } = yield* (yield* FileSystem.FileSystem).stat(file)
+    return Option.getOrElse(ino, () => 0)
+  },
+  Effect.orElseSucceed(() => undefined) // not written yet, or being rotated
+)
+
+/**
+ * The whole lines that follow, if it is still that file; of one that is longer than all that is read at once, its
+ * beginning. From the start again when the file has become shorter.
+ */
 const readFrom = Effect.fnUntraced(
-  function*(file: string, offset: number) {
+  function*(file: string, which: number | bigint | undefined, at: number) {
     const fs = yield* FileSystem.FileSystem
     const opened = yield* fs.open(file)
-    yield* opened.seek(BigInt(offset), "start")
-    const bytes = yield* opened.readAlloc(chunk)
-    return Option.match(bytes, { onNone: () => "", onSome: (found) => new TextDecoder().decode(found) })
+    const { ino, size } = yield* opened.stat
+    if (Option.getOrElse(ino, () => 0) !== which) return { end: at, lines: [] }
+    if (Number(size) < at) return { end: 0, lines: [] }
+    yield* opened.seek(BigInt(at), "start")
+    const read = Option.getOrElse(yield* opened.readAlloc(chunk), () => new Uint8Array())
+    const bytes = read.length === chunk && !read.includes(newline) ? chunk : read.lastIndexOf(newline) + 1
+    return {
+      end: at + bytes,
+      lines: decoder.decode(read.subarray(0, bytes)).split("\n").slice(0, bytes === 0 ? 0 : -1)
+    }
   },
-  Effect.scoped,
-  Effect.orElseSucceed(() => "")
-) // rotated this moment: the next look finds the new one
+  (reading, _file, _which, at) => Effect.orElseSucceed(Effect.scoped(reading), () => ({ end: at, lines: [] })) // rotated this moment
+)
+
+const newline = 10
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()
+
+/** A log that came with the repository must not steer the terminal. */
+const printable = (line: string): string => line.replace(/[^\P{Cc}\t]/gu, "")
 
 /** Further lines of an entry are indented, and go with its first. */
 const makeFilter = (least: number) => {

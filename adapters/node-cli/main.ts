@@ -27,6 +27,13 @@ const isUsageError = (exit: Exit.Exit<unknown, unknown>): boolean => {
     && error.value.errors.length > 0
 }
 
+/** Whoever read what is written is gone, or the disk is full: the command ends in order, as when it is told to. */
+process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+  process.stdout.on("error", () => {}) // what is still written on the way
+  if (error.code !== "EPIPE") process.stderr.write(`The output cannot be written: ${error.message}\n`)
+  process.kill(process.pid, "SIGTERM")
+})
+
 packageRoot.pipe(
   Effect.flatMap(({ version }) => Command.run(root, { version })),
   Effect.provide(NodeServices.layer),

@@ -4,6 +4,7 @@ import { commander } from "../../src/agents/team.ts"
 import type { Limits } from "../../src/domain/Budget.ts"
 import { missionLimits, saysComplete, spentBy } from "../../src/domain/Mission.ts"
 import {
+  lastWords,
   type MessageId,
   messageText,
   type ModelRef,
@@ -61,6 +62,9 @@ export const exitOf = (state: EndLine["state"]): ExitCode => codes[state]
 
 /** How long the orchestrator may take to say what became of a mission that nothing is recorded of. */
 const silence = 60_000
+
+/** The newest of them may be calls of tools alone. */
+const answerMessages = 20
 
 /** How long a mission may take to be stopped. */
 const stopLimit = "20 seconds"
@@ -215,8 +219,9 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
     const recorded = yield* journals.read
     yield* tales.recorded(recorded)
     const now = yield* Clock.currentTimeMillis
-    const last = yield* sessions.messages(root, 10).pipe(
-      Effect.map((messages) => messages.findLast(({ role }) => role === "assistant")),
+    // Whole, from the host; what is recorded where that does not tell any more.
+    const answer = yield* sessions.messages(root, answerMessages).pipe(
+      Effect.map((messages) => lastWords(messages, recorded.mission?.startedAt ?? 0)),
       Effect.timeout("5 seconds"),
       Effect.orElseSucceed(() => undefined)
     )
@@ -231,7 +236,7 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
       tokens: used.tokens,
       cost: used.cost,
       tasks: recorded.tasks.map((task) => reportOf(task, now)),
-      answer: last === undefined ? "" : messageText(last),
+      answer: answer ?? recorded.mission?.answer ?? "",
       ...(state === "complete" ? {} : { resume: order.resumeCommand(root) })
     }
     return summed

@@ -198,7 +198,8 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
   const finish = Effect.fnUntraced(function*({ answer, state, why }: Verdict) {
     const isComplete = state === "complete"
     const end = isComplete ? "complete" : state === "interrupted" ? "stopped" : "halted"
-    yield* missions.apply(root, { type: "ended", state: end, why })
+    yield* missions.apply(root, { type: "ended", state: end, why, answer })
+    yield* missions.apply(root, { type: "concluded", answer }) // where the budget has ended it before
     const recorded = yield* journals.read
     yield* tales.recorded(recorded)
     const now = yield* Clock.currentTimeMillis

@@ -1,13 +1,9 @@
 /** `report`: a mission from its goal to its end, as a page, as Markdown, or as data. */
-import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Clock, Console, Effect, FileSystem, Option, Path, Stream } from "effect"
+import { Clock, Console, Effect, FileSystem, Option, Path } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { maskReport, toJson, toMarkdown } from "../../src/domain/Report.ts"
 import { toHtml } from "../../src/domain/ReportPage.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
-import { messageText, type SessionId } from "../../src/domain/Session.ts"
-import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { usage } from "./exit.ts"
 import { dirFlag, failed, findGroup, layerProject, openProject } from "./project.ts"
 
 const formats = ["html", "markdown", "json"] as const
@@ -26,21 +22,16 @@ export const report = Command.make(
       Flag.withDescription("Where to write it, - for the terminal (default: .opencode/orchestrator/reports/)"),
       Flag.optional
     ),
-    url: Flag.String("url").pipe(
-      Flag.withDescription("The running OpenCode server, to ask for the Commander's last words"),
-      Flag.optional
-    ),
     directory: dirFlag
   },
-  Effect.fn("report")(function*({ format, mission, out, url }) {
+  Effect.fn("report")(function*({ format, mission, out }) {
     const path = yield* Path.Path
     const project = yield* openProject
     const group = yield* findGroup(project, mission)
     const told = maskReport({
       ...group,
       limits: project.limits(group.mission),
-      now: yield* Clock.currentTimeMillis,
-      answer: Option.isNone(url) ? undefined : yield* lastAnswer(url.value, project.root, group.root)
+      now: yield* Clock.currentTimeMillis
     }, makeMask(secretsOf(process.env)))
     const text = format === "html" ? toHtml(told) : format === "json" ? toJson(told) : toMarkdown(told, "whole")
     if (Option.contains(out, "-")) return yield* Console.log(text)
@@ -56,7 +47,7 @@ export const report = Command.make(
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
   Command.withDescription(
-    "Writes a report of a mission: timeline, tasks with their results, failures, tokens and cost"
+    "Writes a report of a mission: its final answer, timeline, tasks with their results, failures, tokens and cost"
   ),
   Command.withExamples([
     { command: "opencode-orchestrator report", description: "The newest mission as a page; prints where it is" },
@@ -73,19 +64,3 @@ const write = Effect.fnUntraced(function*(file: string, text: string) {
   yield* fs.writeFileString(`${file}.new`, text, { flag: "wx" }) // never through a link that was put there
   yield* fs.rename(`${file}.new`, file)
 })
-
-/** What the Commander said last, as the host has it. */
-const lastAnswer = Effect.fnUntraced(function*(url: string, directory: string, root: SessionId) {
-  if (!/^https?:\/\/\S+$/.test(url)) {
-    return yield* usage(`--url must be the address of an OpenCode server, and "${url}" is none.`)
-  }
-  const sessions = makeSessionClient(createOpencodeClient({ baseUrl: url, directory }), Stream.empty)
-  const messages = yield* sessions.messages(root, messagesRead).pipe(
-    Effect.mapError(({ message }) => failed(`OpenCode at ${url} does not tell: ${message}`))
-  )
-  const spoken = messages.findLast((message) => message.role === "assistant" && messageText(message) !== "")
-  return spoken === undefined ? undefined : messageText(spoken)
-})
-
-/** The newest ones may be calls of tools alone. */
-const messagesRead = 20

@@ -1,8 +1,9 @@
 /** Missions and their tasks as lines for a terminal. */
-import type { Amounts } from "../../src/domain/Budget.ts"
+import { type Amounts, formatCount } from "../../src/domain/Budget.ts"
 import { formatBar } from "../../src/domain/Progress.ts"
 import { budgetLine, stateLine } from "../../src/domain/Report.ts"
-import { describeTask, formatDuration, isSettled, type Task, type TaskState } from "../../src/domain/Task.ts"
+import { totalTokens } from "../../src/domain/Session.ts"
+import { describeTask, duration, formatDuration, isSettled, type Task, type TaskState } from "../../src/domain/Task.ts"
 import { asTree } from "../../src/domain/TaskTree.ts"
 import { colours, printable, type Tone } from "./lines.ts"
 import type { Group } from "./project.ts"
@@ -42,6 +43,9 @@ const clip = (text: string, width: number): string => {
   return text
 }
 
+const columnsOf = (text: string): number =>
+  Array.from(text).reduce((sum, character) => sum + (wide.test(character) ? 2 : 1), 0)
+
 /** What terminals draw in two columns: East Asian scripts and most pictures. */
 const wide =
   /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u
@@ -80,24 +84,56 @@ export const missionHead = (group: Group, now: number): Line => {
   return line(`${root} ${state}${nobody} · ${formatDuration(now - since)} old · ${goal}`, missionTone(group))
 }
 
-/** The head, why it ended, and what was spent of which limits. */
-export const missionEntry = (group: Group, limits: Amounts, now: number): ReadonlyArray<Line> => {
+/** The head, why it ended, and what was spent of which limits, which takes several lines where they are short. */
+export const missionEntry = (group: Group, limits: Amounts, now: number, width = Infinity): ReadonlyArray<Line> => {
   const { mission } = group
   return [
     missionHead(group, now),
     ...(mission?.why === undefined ? [] : [line(`  ${stateLine(mission)}`)]),
-    ...(mission === undefined ? [] : [line(`  ${budgetLine(mission, limits, now)}`, "dim")])
+    ...(mission === undefined ? [] : folded(budgetLine(mission, limits, now), width).map((text) => line(text, "dim")))
   ]
 }
 
-/** Each task below the one that delegated it, with its age. */
-export const taskLines = (tasks: ReadonlyArray<Task>, now: number): ReadonlyArray<Line> =>
+/** Broken between its parts. */
+const folded = (text: string, width: number): ReadonlyArray<string> => {
+  const lines: Array<string> = []
+  for (const part of text.split(" · ")) {
+    const longer = `${lines.at(-1)} · ${part}`
+    if (lines.length > 0 && columnsOf(longer) <= width) lines.splice(-1, 1, longer)
+    else lines.push(`  ${part}`)
+  }
+  return lines
+}
+
+/**
+ * Each task below the one that delegated it, with its age. Where there is not room for all, the description is cut;
+ * where that is not enough, who works, how long, for how much and how lately comes first.
+ */
+export const taskLines = (tasks: ReadonlyArray<Task>, now: number, width = Infinity): ReadonlyArray<Line> =>
   asTree(tasks).map(({ level, task }) => {
-    const age = isSettled(task)
-      ? `ended ${formatDuration(now - (task.endedAt ?? now))} ago`
-      : `active ${formatDuration(now - task.activityAt)} ago`
-    return line(`${"  ".repeat(level + 1)}- ${describeTask(task, now, undefined)} · ${age}`, toneOf[task.state])
+    const since = formatDuration(now - (isSettled(task) ? task.endedAt ?? now : task.activityAt))
+    const indent = `${"  ".repeat(level + 1)}- `
+    const whole = (description: string) =>
+      `${indent}${describeTask({ ...task, description }, now, undefined)} · ${
+        isSettled(task) ? "ended" : "active"
+      } ${since} ago`
+    const room = width - columnsOf(line(whole("x")).text) + 1
+    if (room >= Math.min(leastDescription, columnsOf(task.description))) {
+      return line(whole(clip(printable(task.description), room)), toneOf[task.state])
+    }
+    const state = task.state === "running" ? "" : `${task.state.replaceAll("_", " ")} `
+    const brief = [
+      `${indent}${task.agent} ${state}${formatDuration(duration(task, now))}`,
+      formatCount(totalTokens(task.usage)),
+      `$${task.usage.cost.toFixed(2)}`,
+      `${since} ago`,
+      task.description,
+      task.id
+    ]
+    return line(brief.join(" · "), toneOf[task.state])
   })
+
+const leastDescription = 16
 
 /** How far a mission's tasks are. */
 export const barOf = ({ mission, tasks }: Group, now: number, remaining: number | undefined): Line => {

@@ -62,13 +62,21 @@ const drawn = Effect.fnUntraced(
       const now = yield* Clock.currentTimeMillis
       const columns = (yield* terminal.columns) || 80 // some terminals do not know their size
       const rows = (yield* terminal.rows) || 24
-      const whole = viewOf(project, shownOf(groups), tracks, now)
+      const whole = viewOf(project, shownOf(groups), tracks, now, columns)
       // What goes on matters most where there is not room for all.
-      const lines = whole.length < rows ? whole : viewOf(project, shownOf(groups).map(withoutEnded), tracks, now)
+      const lines = whole.length < rows ? whole : viewOf(
+        project,
+        shownOf(groups).map(withoutEnded),
+        tracks,
+        now,
+        columns
+      )
       const fitting = lines.length < rows ? lines : [...lines.slice(0, rows - 2), more(lines.length - rows + 2)]
       const text = fitting.map((line) => `${paint(line, canColor, columns)}${screen.clearLine}\n`).join("")
       yield* show(`${screen.home}${text}${screen.clearBelow}`)
-      if (exit && isOver(groups)) return whole.map((line) => paint(line, canColor))
+      if (exit && isOver(groups)) {
+        return viewOf(project, shownOf(groups), tracks, now, Infinity).map((line) => paint(line, canColor))
+      }
       yield* Queue.take(resized).pipe(
         Effect.timeoutOption(interval),
         Effect.catch(() => Effect.sleep(interval)) // its size does not change any more
@@ -93,7 +101,8 @@ const viewOf = (
   project: Project,
   groups: ReadonlyArray<Group & { readonly shown?: ReadonlyArray<Task> }>,
   tracks: Map<string, ReadonlyArray<Snapshot>>,
-  now: number
+  now: number,
+  columns: number
 ): ReadonlyArray<Line> => {
   if (groups.length === 0) return [{ text: `Nothing is recorded in ${project.root} yet.`, tone: "dim" }]
   return groups.flatMap((group): ReadonlyArray<Line> => {
@@ -104,9 +113,9 @@ const viewOf = (
     const track = addSnapshot(tracks.get(group.root) ?? [start], next, snapshotsKept)
     tracks.set(group.root, track)
     return [
-      ...missionEntry(group, project.limits(group.mission), now),
+      ...missionEntry(group, project.limits(group.mission), now, columns),
       barOf(group, now, group.isOpen ? remaining(track, now) : undefined),
-      ...taskLines(group.shown ?? group.tasks, now),
+      ...taskLines(group.shown ?? group.tasks, now, columns),
       { text: "", tone: "plain" }
     ]
   })

@@ -4,6 +4,7 @@ import { addUsage, type Amounts, type BudgetName, budgetNames, Limits, nothingSp
 import { spokenLines } from "./Markdown.ts"
 import { noUsage, SessionId, Tries, Usage } from "./Session.ts"
 import { type Task, TaskId } from "./Task.ts"
+import { cutMiddle } from "./Text.ts"
 
 export const missionEnds = ["complete", "stopped", "halted", "out_of_budget"] as const
 export const MissionState = Schema.Literals(["active", ...missionEnds])
@@ -54,6 +55,8 @@ export const Mission = Schema.Struct({
   why: Schema.optionalKey(Schema.String),
   /** It was halted because nothing changed any more. */
   stagnated: Schema.optionalKey(Schema.Literal(true)),
+  /** What was said last when it ended: by the Commander; of a plan, by who checked it. Gone as soon as it goes on. */
+  answer: Schema.optionalKey(Schema.String),
   startedAt: Schema.Int,
   /** Since when time is counted that is not in `spent` yet; epoch ms. */
   countedAt: later(Schema.Int, 0),
@@ -98,7 +101,15 @@ export type MissionEvent =
   | { readonly type: "answeredFor"; readonly tasks: ReadonlyArray<TaskId> }
   /** Another instance has taken it over: what passed meanwhile does not count. */
   | { readonly type: "adopted" }
-  | { readonly type: "ended"; readonly state: MissionEnd; readonly why: string; readonly stagnated?: true }
+  | {
+    readonly type: "ended"
+    readonly state: MissionEnd
+    readonly why: string
+    readonly stagnated?: true
+    readonly answer?: string | undefined
+  }
+  /** It has ended, and only now it is known what was said last. */
+  | { readonly type: "concluded"; readonly answer: string }
 
 /** The limits that whoever made a root session has given its mission; they come with the session's metadata. */
 export const missionLimits = (limits: Limits) => ({ orchestrator: { missionLimits: limits } })
@@ -149,7 +160,7 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
     case "launched":
       return { ...counted, spent: { ...counted.spent, tasks: counted.spent.tasks + event.count } }
     case "raised": {
-      const { stagnated: _, why: __, windingUp: ___, ...rest } = counted
+      const { answer: _, stagnated: __, why: ___, windingUp: ____, ...rest } = counted
       return { ...rest, state: "active", limits: { ...mission.limits, ...event.limits }, warned: [], continuations: 0 }
     }
     case "failed":
@@ -161,6 +172,10 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
           event.tasks.includes(failure.task) ? { ...failure, answeredFor: true } : failure
         )
       }
+    case "concluded":
+      return mission.state === "active" || mission.answer !== undefined || event.answer.trim() === ""
+        ? mission
+        : { ...mission, answer: clipAnswer(event.answer) }
     default:
       if (mission.state !== "active") return mission
   }
@@ -185,8 +200,14 @@ export const transition = (mission: Mission, event: MissionEvent, now: number): 
       return { ...mission, countedAt: now }
     case "ended": {
       const { windingUp: _, ...rest } = counted
-      const { stagnated, state, why } = event
-      return { ...rest, state, why, ...(stagnated === undefined ? {} : { stagnated }) }
+      const { answer = "", stagnated, state, why } = event
+      return {
+        ...rest,
+        state,
+        why,
+        ...(stagnated === undefined ? {} : { stagnated }),
+        ...(answer.trim() === "" ? {} : { answer: clipAnswer(answer) })
+      }
     }
   }
 }
@@ -208,7 +229,7 @@ const speak = (mission: Mission, goal: string, now: number): Mission => {
       return { ...begin(mission.root, goal, now), rootUsage: mission.rootUsage }
     case "stopped":
     case "halted": {
-      const { stagnated: _, why: __, ...rest } = mission
+      const { answer: _, stagnated: __, why: ___, ...rest } = mission
       return {
         ...rest,
         state: "active",
@@ -227,6 +248,9 @@ const speak = (mission: Mission, goal: string, now: number): Mission => {
 const clipGoal = (goal: string): string =>
   goal.length <= goalChars ? goal : `${goal.slice(0, goalChars / 2)}\n…\n${goal.slice(-goalChars / 2)}`
 const goalChars = 20_000
+
+const clipAnswer = (answer: string): string => cutMiddle(answer.trim(), answerChars)
+const answerChars = 20_000
 
 const failuresKept = 100
 

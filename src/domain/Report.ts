@@ -19,20 +19,18 @@ export interface Report {
   readonly progress?: string | undefined
   /** Steps of its plan that are not done. */
   readonly openTodos?: ReadonlyArray<string>
-  /** What the Commander said last. */
-  readonly answer?: string | undefined
 }
 
 /** The report with everything masked that people and agents wrote: it is made to be passed on. */
 export const maskReport = (report: Report, mask: (text: string) => string): Report => {
-  const maybe = (text: string | undefined) => text === undefined ? undefined : mask(text)
-  const { answer, mission, openTodos = [], tasks } = report
+  const { mission, openTodos = [], tasks } = report
   return {
     ...report,
     mission: mission === undefined ? undefined : {
       ...mission,
       goal: mask(mission.goal),
       ...(mission.why === undefined ? {} : { why: mask(mission.why) }),
+      ...(mission.answer === undefined ? {} : { answer: mask(mission.answer) }),
       failures: mission.failures.map((failure) => ({
         ...failure,
         order: mask(failure.order),
@@ -40,8 +38,7 @@ export const maskReport = (report: Report, mask: (text: string) => string): Repo
       }))
     },
     tasks: tasks.map((task) => withTexts(task, mask)),
-    openTodos: openTodos.map(mask),
-    answer: maybe(answer)
+    openTodos: openTodos.map(mask)
   }
 }
 
@@ -65,6 +62,14 @@ export const usedByTasks = (tasks: ReadonlyArray<Task>): { readonly tokens: numb
 export const stateLine = (mission: Mission): string =>
   `${mission.state.replaceAll("_", " ")}${mission.why === undefined ? "" : `: ${mission.why}`}`
 
+/** Whose words the answer of a mission are. */
+export const answerTitle = ({ planned, state }: Mission): string =>
+  planned === true
+    ? "The final answer: the check of the plan"
+    : state === "complete"
+    ? "The final answer"
+    : "The Commander's last words"
+
 /** Used and allowed, of each budget, on one line. */
 export const budgetLine = (mission: Mission, limits: Amounts, now: number): string => {
   const spent = spentBy(mission, now)
@@ -81,7 +86,7 @@ export const missionLines = ({ limits, mission, now, progress }: Report): Readon
 
 /** With `results: "brief"` each is one line of a few hundred characters, to be read in a conversation. */
 export const toMarkdown = (report: Report, results: "brief" | "whole"): string => {
-  const { answer, mission, now, openTodos = [], tasks } = report
+  const { mission, now, openTodos = [], tasks } = report
   const failures = openFailures(mission).map(({ order, reason, task }) => `- ${task} (${order}): ${reason}`)
   const retried = tasks.filter((task) => retriesOf(task) > 0).map((task) =>
     `- ${task.id} (${inLine(task.description)}): ${task.run} runs, ${task.tries?.spent ?? 0} retries of failed turns`
@@ -93,7 +98,10 @@ export const toMarkdown = (report: Report, results: "brief" | "whole"): string =
     ...missionLines(report),
     ...section("Open todos", openTodos.map((todo) => `- ${todo}`)),
     ...section("Failures that were not answered for", failures),
-    ...section("The Commander's last words", answer === undefined ? [] : [quoted(answer)]),
+    // In a conversation it stands already.
+    ...(results === "brief" || mission?.answer === undefined
+      ? []
+      : section(answerTitle(mission), [quoted(mission.answer)])),
     "",
     "## Tasks",
     ...(tasks.length === 0 ? ["There are no tasks at hand; older ones are in .opencode/archive/."] : [
@@ -155,7 +163,7 @@ const ReportFile = Schema.fromJsonString(Schema.Struct({
 }))
 
 /** Each task below the one that delegated it; prompts and results are whole. */
-export const toJson = ({ answer, limits, mission, now, root, tasks }: Report): string =>
+export const toJson = ({ limits, mission, now, root, tasks }: Report): string =>
   Result.getOrThrow(
     Schema.encodeResult(ReportFile)({ // it came out of our own schemas
       version: 1,
@@ -163,7 +171,7 @@ export const toJson = ({ answer, limits, mission, now, root, tasks }: Report): s
       root,
       ...(mission === undefined ? {} : { mission, spent: spentBy(mission, now) }),
       limits,
-      ...(answer === undefined ? {} : { answer }),
+      ...(mission?.answer === undefined ? {} : { answer: mission.answer }),
       tasks: asTree(tasks).map(({ task }) => task)
     })
   )

@@ -5,13 +5,13 @@
 import { DateTime } from "effect"
 import { type BudgetName, budgetNames, formatCount, formatSpent, reached } from "./Budget.ts"
 import { type Mission, openFailures, spentBy } from "./Mission.ts"
-import { type Report, retriesOf, timesOf, usedByTasks } from "./Report.ts"
+import { answerTitle, type Report, retriesOf, timesOf, usedByTasks } from "./Report.ts"
 import { formatModel, totalTokens } from "./Session.ts"
 import { formatDuration, isSettled, outcome, type Task } from "./Task.ts"
 import { asTree, type Branch } from "./TaskTree.ts"
 
 export const toHtml = (report: Report): string => {
-  const { answer, mission, now, root, tasks } = report
+  const { mission, now, root, tasks } = report
   const branches = asTree(tasks)
   const title = firstLine(mission?.goal ?? `Tasks of ${root}`)
   return `<!doctype html>
@@ -28,12 +28,12 @@ export const toHtml = (report: Report): string => {
 <main>
 <header>
 <p class="kind">Mission report</p>
-<h1>${escape(title)}</h1>
+<h1 dir="auto">${escape(title)}</h1>
 ${mission === undefined ? "" : stateOf(mission)}
 </header>
 ${facts(report)}
 ${mission === undefined || mission.goal.trim() === title ? "" : block("The goal", text(mission.goal))}
-${answer === undefined ? "" : block("The Commander's last words", text(answer))}
+${mission?.answer === undefined ? "" : block(answerTitle(mission), text(mission.answer))}
 ${list("Open todos", (report.openTodos ?? []).map(escape))}
 ${failures(report)}
 ${mission === undefined ? "" : budgets(report, mission)}
@@ -96,7 +96,7 @@ const budgets = ({ limits, now }: Report, mission: Mission): string => {
 const failures = ({ mission, tasks }: Report): string => {
   const open = new Set<string>(openFailures(mission).map(({ task }) => task))
   const failed = tasks.filter((task) => isSettled(task) && task.state !== "completed").map((task) =>
-    `${named(task)} ${badge(task)} ${escape(outcome(task))}${
+    `${named(task)} ${badge(task)} ${isolated(outcome(task))}${
       open.has(task.id) ? " <strong>It was not answered for.</strong>" : ""
     }`
   )
@@ -116,18 +116,30 @@ const timeline = (branches: ReadonlyArray<Branch>, now: number): string => {
     const words = `${waited > 0 ? `waited ${formatDuration(waited)}, ` : ""}worked ${formatDuration(worked)}`
     const at = share(task.createdAt - from, to - from)
     const wait = share(waited, to - from)
+    // Of one that never began the end shows all the same.
+    const work = task.startedAt === undefined && !isSettled(task)
+      ? ""
+      : `<span class="work ${task.state}" style="left:min(${round(at + wait)}%,calc(100% - 3px));width:${
+        share(worked, to - from)
+      }%"></span>`
     return `<li><span class="who" style="padding-left:${Math.min(level, 8) * 12}px">${escape(task.agent)}: ${
-      escape(firstLine(task.description))
-    }</span><span class="track" role="img" aria-label="${words}" title="${words}"><span class="wait" style="left:${at}%;width:${wait}%"></span><span class="work ${task.state}" style="left:${
-      round(at + wait)
-    }%;width:${share(worked, to - from)}%"></span></span></li>`
+      isolated(firstLine(task.description))
+    }</span><span class="track" role="img" aria-label="${words}" title="${words}"><span class="wait" style="left:${at}%;width:${wait}%"></span>${work}</span></li>`
   })
+  const keys = [
+    ["wait", "in line for a slot"],
+    ["work completed", "at work, ended well"],
+    ["work failed", "failed"],
+    ["work timed_out", "out of time"],
+    ["work cancelled", "cancelled"],
+    ["work running", "under way"]
+  ].map(([mark, words]) => `<span class="with"><span class="key ${mark}"></span>${words}</span> `)
   const more = branches.length > rowsShown ? `<p class="note">and ${branches.length - rowsShown} more tasks</p>` : ""
   return block(
     "Timeline",
-    `<ol class="timeline">${rows.join("")}</ol>${
-      axis(from, to)
-    }${more}<p class="note"><span class="key wait"></span> in line for a slot <span class="key work completed"></span> at work, ended well <span class="key work failed"></span> failed <span class="key work timed_out"></span> out of time <span class="key work cancelled"></span> cancelled <span class="key work running"></span> under way. A task at work may itself wait for tasks of its own, or for a provider: the records do not keep when.</p>`
+    `<ol class="timeline">${rows.join("")}</ol>${axis(from, to)}${more}<p class="note">${
+      keys.join("")
+    }</p><p class="note">A task at work may itself wait for tasks of its own, or for a provider: the records do not keep when.</p>`
   )
 }
 
@@ -136,10 +148,25 @@ const spanOf = (branches: ReadonlyArray<Branch>, now: number) => {
   return { from, to: Math.max(from + 1, ...branches.map(({ task }) => task.endedAt ?? now)) }
 }
 
+/** Round times since the first task. The last stands left of its place when it would leave the page. */
 const axis = (from: number, to: number): string => {
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((part) => `<span>${formatDuration((to - from) * part)}</span>`)
+  const step = tickSteps.find((step) => step * mostTicks >= to - from) ?? (to - from) / mostTicks
+  const ticks = Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, index) => {
+    const at = share(index * step, to - from)
+    const side = index === 0 ? "first" : at > 94 ? "last" : ""
+    return `<span class="${side}" style="left:${at}%">${index === 0 ? "0" : formatDuration(index * step)}</span>`
+  })
   return `<div class="axis"><span class="who"></span><span class="ticks">${ticks.join("")}</span></div>`
 }
+
+const mostTicks = 5
+const [second, minute, hour] = [1_000, 60_000, 3_600_000]
+const tickSteps = [
+  [1, 2, 5, 10, 20, 50, 100, 200, 500],
+  [1, 2, 5, 10, 15, 30].map((count) => count * second),
+  [1, 2, 5, 10, 15, 30].map((count) => count * minute),
+  [1, 2, 3, 6, 12, 24, 48, 120, 240].map((count) => count * hour)
+].flat()
 
 /** What the tasks have used by and by, on the scale of the timeline: two lines, each as high as its sum. */
 const spending = (branches: ReadonlyArray<Branch>, now: number): string => {
@@ -161,11 +188,11 @@ const spending = (branches: ReadonlyArray<Branch>, now: number): string => {
   })
   if (lines.length === 0) return ""
   const words = lines.map(({ name, sum }) => `${name} up to ${sum}`).join(", ")
-  const keys = lines.map(({ name, sum }) => `<span class="key line ${name}"></span> ${name}, up to ${sum}`)
+  const keys = lines.map(({ name, sum }) => `<span class="key line ${name}"></span>${name}, up to ${sum}`)
   return block(
     "Tokens and cost over time",
     `<div class="axis"><span class="who">${
-      keys.join("<br>")
+      keys.map((key) => `<span class="with">${key}</span>`).join("<br>")
     }</span><svg class="spending" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img" aria-label="${words}">${
       lines.map(({ name, path }) => `<path class="${name}" d="${path}"/>`).join("")
     }</svg></div>${
@@ -176,17 +203,21 @@ const spending = (branches: ReadonlyArray<Branch>, now: number): string => {
 
 const table = (branches: ReadonlyArray<Branch>, now: number): string => {
   if (branches.length === 0) return block("Tasks", "<p>No task was delegated.</p>")
-  const head = ["Task", "Agent", "State", "Waited", "Worked", "Runs", "Retries", "Tokens", "Cost"]
+  const head = ["Task", "Agent", "State", ...numberNames]
   const rows = branches.map(({ level, task }) => {
     const { waited, worked } = timesOf(task, now)
+    const numbers = [
+      formatDuration(waited),
+      task.startedAt === undefined ? "–" : formatDuration(worked),
+      task.run,
+      task.tries?.spent ?? 0,
+      formatCount(totalTokens(task.usage)),
+      money(task.usage.cost)
+    ].map((value, at) => `<td class="n" data-name="${numberNames[at]}">${value}</td>`)
     const model = task.model === undefined ? "" : `<br><small>${escape(formatModel(task.model))}</small>`
-    return `<tr><td style="padding-left:${8 + Math.min(level, 8) * 14}px">${named(task)}</td><td>${
+    return `<tr><td style="--level:${Math.min(level, 8)}">${named(task)}</td><td><bdi>${
       escape(task.agent)
-    }${model}</td><td>${badge(task)}</td><td class="n">${formatDuration(waited)}</td><td class="n">${
-      task.startedAt === undefined ? "–" : formatDuration(worked)
-    }</td><td class="n">${task.run}</td><td class="n">${task.tries?.spent ?? 0}</td><td class="n">${
-      formatCount(totalTokens(task.usage))
-    }</td><td class="n">${money(task.usage.cost)}</td></tr>`
+    }</bdi>${model}</td><td>${badge(task)}</td>${numbers.join("")}</tr>`
   })
   return block(
     "Tasks",
@@ -196,13 +227,15 @@ const table = (branches: ReadonlyArray<Branch>, now: number): string => {
   )
 }
 
+const numberNames = ["Waited", "Worked", "Runs", "Retries", "Tokens", "Cost"]
+
 const results = (tasks: ReadonlyArray<Task>): string => {
   const settled = tasks.filter(isSettled)
   if (settled.length === 0) return ""
   return block(
     "Results",
     settled.map((task) =>
-      `<details id="${escape(task.id)}"><summary>${escape(firstLine(task.description))} <small>${
+      `<details id="${escape(task.id)}"><summary>${isolated(firstLine(task.description))} <small>${
         escape(task.agent)
       } · <code>${escape(task.id)}</code></small> ${badge(task)}</summary>${text(outcome(task))}</details>`
     ).join("")
@@ -212,7 +245,7 @@ const results = (tasks: ReadonlyArray<Task>): string => {
 // ---- pieces ---------------------------------------------------------------------------------------------------------
 
 const named = (task: Task): string => {
-  const name = `${escape(firstLine(task.description))}<br><small><code>${escape(task.id)}</code></small>`
+  const name = `${isolated(firstLine(task.description))}<br><small><code>${escape(task.id)}</code></small>`
   return isSettled(task) ? `<a href="#${escape(task.id)}">${name}</a>` : `<span>${name}</span>`
 }
 
@@ -241,6 +274,9 @@ const escape = (content: string): string =>
   content.toWellFormed()
     .replace(/[^\P{Cc}\t\n]|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd")
     .replace(/[&<>"']/g, (character) => escapes[character] ?? "")
+
+/** In its own direction, which does not turn what stands around it. */
+const isolated = (content: string): string => `<bdi>${escape(content)}</bdi>`
 
 const firstLine = (content: string): string => {
   const line = content.trim().split("\n")[0]?.trim() ?? ""
@@ -283,7 +319,7 @@ th,td{padding:7px 8px;border-bottom:1px solid var(--line);text-align:left;vertic
 th{font-weight:600;color:var(--dim);font-size:13px}
 tbody th{font-size:inherit;color:inherit;font-weight:400}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.scroll{overflow-x:auto}.tasks{min-width:820px}.tasks td:first-child{min-width:220px}.tasks td:nth-child(2){min-width:120px}
+.scroll{overflow-x:auto}.tasks{min-width:820px}.tasks td:first-child{min-width:220px;padding-left:calc(8px + var(--level)*14px)}.tasks td:nth-child(2){min-width:120px}
 ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .budgets td:last-child{white-space:nowrap;text-align:right}.wide{width:60%}
 .gauge{display:block;height:10px;margin-top:6px;background:var(--soft);border-radius:5px;overflow:hidden}
@@ -299,13 +335,15 @@ ul{padding-left:22px}li{margin:4px 0}.timeline li{margin:0}
 .wait{background:repeating-linear-gradient(135deg,var(--wait) 0 3px,transparent 3px 6px)}
 .track .work{min-width:3px}
 .work{background:var(--off)}.work.completed{background:var(--ok)}.work.failed{background:var(--bad)}.work.timed_out{background:var(--warn)}.work.running,.work.launching{background:var(--run)}.work.queued{background:none}
-.ticks{flex:1;display:flex;justify-content:space-between;color:var(--dim);font-size:12px}
-.keys{white-space:normal}.spending{flex:1;min-width:0;height:120px;background:var(--soft);border-radius:4px}.spending path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}
-.spending .tokens{stroke:var(--run)}.spending .cost{stroke:var(--warn);stroke-dasharray:6 4}.key.line{height:0;border-radius:0;border-top:2px solid var(--run);vertical-align:middle;margin-left:0}.key.line.cost{border-top:2px dashed var(--warn)}
-.key{display:inline-block;width:18px;height:10px;margin:0 4px 0 10px;border-radius:3px}
-.note .key:first-child{margin-left:0}
+.ticks{flex:1;position:relative;height:18px;color:var(--dim);font-size:12px;line-height:18px;white-space:nowrap}
+.ticks span{position:absolute;transform:translateX(-50%)}.ticks .first{transform:none}.ticks .last{transform:translateX(-100%)}
+.with{white-space:nowrap;margin-right:10px}.spending{flex:1;min-width:0;height:120px;background:var(--soft);border-radius:4px}.spending path{fill:none;stroke-width:2;vector-effect:non-scaling-stroke}
+.spending .tokens{stroke:var(--run)}.spending .cost{stroke:var(--warn);stroke-dasharray:6 4}.key.line{height:0;border-radius:0;border-top:2px solid var(--run);vertical-align:middle}.key.line.cost{border-top:2px dashed var(--warn)}
+.key{display:inline-block;width:18px;height:10px;margin-right:6px;border-radius:3px}
 details{border-bottom:1px solid var(--line);padding:8px 0}summary{cursor:pointer}details pre{margin-top:8px}
 footer{margin-top:40px;color:var(--dim);font-size:13px;overflow-wrap:anywhere}
-@media (max-width:640px){.who{flex-basis:42%}h1{font-size:22px}.wide{width:35%}.ticks span:nth-child(even){display:none}}
+@media (max-width:640px){main{padding:20px 16px 40px}h1{font-size:22px}.facts{gap:12px 24px}.wide{width:35%}.ticks span:nth-child(even){display:none}
+.timeline li{display:block;padding:5px 0}.timeline .who,.axis .who{display:block}.track{display:block}.axis{display:block}.ticks{display:block}.spending{display:block;width:100%}}
+@media (max-width:880px){.tasks{min-width:0}.tasks thead{display:none}.tasks,.tasks tbody{display:block}.tasks tr{display:flex;flex-wrap:wrap;gap:2px 14px;padding:10px 0;border-bottom:1px solid var(--line)}.tasks td{padding:0;border:0;min-width:0}.tasks td:first-child{flex:0 0 100%;padding-left:calc(var(--level)*14px)}.tasks .n{font-size:13px}.tasks td:nth-child(2){flex:1 1 calc(100% - 120px)}.n[data-name]::before{content:attr(data-name) " ";color:var(--dim)}}
 @media print{details>*{display:block}main{max-width:none}}
 `

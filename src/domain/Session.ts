@@ -184,6 +184,14 @@ export const readTurn = (messages: ReadonlyArray<Message>, prompt: MessageId): T
 /** Ends the text of an answer that the model did not come to the end of. */
 export const cutOffNote = "\n(cut off at the model's output limit)"
 
+/** What was last said in a session since a time, epoch ms, whether or not its turn was over. Newer messages may be calls of tools alone. */
+export const lastWords = (messages: ReadonlyArray<Message>, since: number): string | undefined => {
+  const from = makeMessageId(since, 0, () => 0)
+  return messages.flatMap((message) =>
+    message.role === "assistant" && message.id > from ? messageText(message) || [] : []
+  ).at(-1)
+}
+
 /** The text parts of a message, joined by blank lines. */
 export const messageText = (message: Message): string =>
   message.parts.flatMap((part) => (part.type === "text" && part.text.trim() !== "" ? [part.text.trim()] : [])).join(

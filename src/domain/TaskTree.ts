@@ -18,7 +18,9 @@ export const asTree = (tasks: ReadonlyArray<Task>): ReadonlyArray<Branch> => {
     // A session may have worked on several tasks, one after the other.
     const inSession = (bySession.get(task.parent) ?? []).filter((other) => other !== task)
     const above = inSession.findLast(({ createdAt }) => createdAt <= task.createdAt) ?? inSession[0]
-    below.set(above, [...(below.get(above) ?? []), task])
+    const siblings = below.get(above)
+    if (siblings === undefined) below.set(above, [task])
+    else siblings.push(task)
   }
   const branches: Array<Branch> = []
   const placed = new Set<Task>()

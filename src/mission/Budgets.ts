@@ -1,5 +1,5 @@
 /** Keeps missions within what they may use: counts it, tells the Commander when it runs short, and brings the mission to its end. */
-import { Clock, Context, Duration, Effect, FiberMap, Layer, Schedule } from "effect"
+import { Clock, Context, Duration, Effect, FiberMap, Layer, Option, Schedule } from "effect"
 import { Config } from "../Config.ts"
 import { type BudgetName, reached } from "../domain/Budget.ts"
 import { type Mission, spentBy } from "../domain/Mission.ts"
@@ -151,8 +151,10 @@ export class Budgets extends Context.Service<Budgets, {
         )
         yield* Effect.forEach(working, (task) => cutOff(task), { concurrency: "unbounded", discard: true })
         yield* life.cancelAll((task) => task.mission === root, usedUp)
-        if (mission.planned === undefined) yield* Effect.timeoutOption(sumUp(root, used), grace)
-        yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })
+        const answer = mission.planned === undefined
+          ? Option.getOrUndefined(yield* Effect.timeoutOption(sumUp(root, used), grace))
+          : undefined
+        yield* missions.apply(root, { type: "ended", state: "out_of_budget", why, answer })
         yield* notifier.show(presets.missionOutOfBudget(why))
         if ((yield* untilHostAnswers(client.statuses)).has(root)) yield* untilHostAnswers(client.abort(root))
       }, (winding, root) =>
@@ -189,14 +191,15 @@ export class Budgets extends Context.Service<Budgets, {
       const sumUp = Effect.fnUntraced(function*(root: SessionId, used: string) {
         yield* untilHostAnswers(notices.flush(root))
         const prompt = yield* tell(root, sumUpInstruction(used), false)
-        yield* client.messages(root, newestMessages).pipe(
-          Effect.map((messages) => readTurn(messages, prompt).state),
-          Effect.orElseSucceed(() => "unknown"),
+        const turn = yield* client.messages(root, newestMessages).pipe(
+          Effect.map((messages) => readTurn(messages, prompt)),
+          Effect.orElseSucceed(() => ({ state: "unfinished" } as const)),
           Effect.repeat({
             schedule: Schedule.spaced("1 second"),
-            until: (state) => state === "finished" || state === "failed"
+            until: ({ state }) => state === "finished" || state === "failed"
           })
         )
+        return turn.state === "finished" ? turn.text : undefined
       })
 
       yield* missions.all.pipe(

@@ -9,6 +9,7 @@ import {
   type HostEvent,
   isAbort,
   isNote,
+  lastWords,
   type Message,
   type MessageId,
   messageText,
@@ -97,8 +98,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         yield* FiberMap.remove(mendings, session)
         const before = yield* missions.get(session)
         if (!toCommander) {
-          yield* missions.apply(session, { type: "ended", state: "stopped", why: "You turned to another agent." })
-          return
+          return yield* endEarly(session, "stopped", "You turned to another agent.")
         }
         const now = yield* Clock.currentTimeMillis
         if (before?.state === "active") yield* FiberSet.run(background, abortUnheard(session, since.get(session), now))
@@ -131,6 +131,22 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           Effect.orElseSucceed(() => ({ rootUsage: noUsage, limits: {} }))
         )
 
+      /** The end of a mission whose Commander has not come to an answer. What it said last is asked for behind that. */
+      const endEarly = Effect.fnUntraced(function*(root: SessionId, state: Mission.MissionEnd, why: string) {
+        const mission = yield* missions.get(root)
+        if (mission?.state !== "active") return
+        yield* missions.apply(root, { type: "ended", state, why })
+        yield* FiberSet.run(background, conclude(mission))
+      })
+
+      const conclude = ({ root, startedAt }: Mission.Mission) =>
+        client.messages(root, reviewedMessages).pipe(
+          Effect.timeout("10 seconds"),
+          Effect.map((messages) => lastWords(messages, startedAt) ?? ""),
+          Effect.flatMap((answer) => missions.apply(root, { type: "concluded", answer })),
+          Effect.ignore // the report does without
+        )
+
       /** Whether tasks of a mission are unsettled or untold, or are still to come of a plan. */
       const hasOpen = Effect.fnUntraced(function*(root: SessionId) {
         return (yield* store.all).some((task) => task.mission === root && isOpen(task))
@@ -160,7 +176,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const { action, says, tries } = decision
         if (action.type === "give up" || action.type === "inspect") {
           const why = `The Commander's turn failed: ${says}`
-          yield* missions.apply(root, { type: "ended", state: "halted", why })
+          yield* endEarly(root, "halted", why)
           yield* notices.hush(root) // what its tasks still come to would start a turn that fails again
           return yield* notifier.show(presets.missionHalted(why))
         }
@@ -187,7 +203,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           return yield* goOnAfter(root, yield* recovery.decide(error, mission?.tries))
         }
         yield* FiberMap.remove(mendings, root)
-        yield* missions.apply(root, { type: "ended", state: "stopped", why: "You aborted it." })
+        yield* endEarly(root, "stopped", "You aborted it.")
         yield* notifier.show(presets.missionStopped())
         yield* abortTasks(root)
       })
@@ -195,7 +211,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const stop = Effect.fn("MissionLoop.stop")(function*(root: SessionId) {
         // One that was halted may have left tasks at work.
         if ((yield* missions.get(root))?.state !== "active" && !(yield* hasOpen(root))) return false
-        yield* missions.apply(root, { type: "ended", state: "stopped", why: "You stopped it." })
+        yield* endEarly(root, "stopped", "You stopped it.")
         yield* budgets.letGo(root)
         yield* FiberMap.remove(reviews, root)
         yield* FiberMap.remove(mendings, root)
@@ -294,13 +310,14 @@ export class MissionLoop extends Context.Service<MissionLoop, {
             yield* missions.apply(root, {
               type: "ended",
               state: "complete",
-              why: "The Commander said that it is complete."
+              why: "The Commander said that it is complete.",
+              answer
             })
             const now = yield* Clock.currentTimeMillis
             return yield* notifier.show(presets.missionComplete(now - mission.startedAt, used))
           }
           case "halt":
-            return yield* halt(root, open)
+            return yield* halt(root, open, answer)
           case "continue":
             yield* missions.apply(root, { type: "continued" })
             yield* instruct(
@@ -369,7 +386,9 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         cutOff.delete(root)
         const mission = yield* missions.get(root)
         if (mission === undefined) return
-        if (mission.continuations >= config.continuations) return yield* halt(root, { todos: [], failures: [] })
+        if (mission.continuations >= config.continuations) {
+          return yield* halt(root, { todos: [], failures: [] }, lastWords(newest, mission.startedAt))
+        }
         yield* missions.apply(root, { type: "continued" })
         yield* revive(mission, newest).pipe(unlessSent(root))
       }, (looking, root) =>
@@ -378,14 +397,18 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           Effect.catchCause((cause) => Effect.logDebug("a mission could not be looked at", cause))
         ))
 
-      const halt = Effect.fnUntraced(function*(root: SessionId, { failures, todos }: Mission.Open) {
+      const halt = Effect.fnUntraced(function*(
+        root: SessionId,
+        { failures, todos }: Mission.Open,
+        answer: string | undefined
+      ) {
         const all = [...todos, ...failures.map(({ order }) => order)]
         const named = all.slice(0, openNamed)
         const open = all.length > named.length ? [...named, `and ${all.length - named.length} more`] : named
         const why =
           `The Commander was told to go on ${config.continuations} times, and no todo, file, task or tool result `
           + `has changed.${open.length === 0 ? "" : ` Open: ${open.join("; ")}.`}`
-        yield* missions.apply(root, { type: "ended", state: "halted", why, stagnated: true })
+        yield* missions.apply(root, { type: "ended", state: "halted", why, stagnated: true, answer })
         yield* notifier.show(presets.missionHalted(why))
       })
 

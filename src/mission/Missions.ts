@@ -4,6 +4,7 @@ import { Config } from "../Config.ts"
 import { type Amounts, type BudgetName, budgetNames, formatSpent } from "../domain/Budget.ts"
 import { type Mission, type MissionEvent, spentBy, transition } from "../domain/Mission.ts"
 import type { SessionId } from "../domain/Session.ts"
+import { Mask } from "../host/Mask.ts"
 import { TaskJournal } from "../tasks/TaskJournal.ts"
 import { Telemetry } from "../Telemetry.ts"
 
@@ -25,6 +26,7 @@ export class Missions extends Context.Service<Missions, {
     Effect.gen(function*() {
       const { budget } = yield* Config
       const journal = yield* TaskJournal
+      const mask = yield* Mask
       const telemetry = yield* Telemetry
       const missions = new Map<SessionId, Mission>()
       const configured: Amounts = { ...budget, time: Duration.toMillis(budget.time) }
@@ -56,7 +58,9 @@ export class Missions extends Context.Service<Missions, {
           const now = yield* Clock.currentTimeMillis
           const before = missions.get(root)
           if (before === undefined) return undefined
-          const after = transition(before, event, now)
+          const isAnswered = "answer" in event && event.answer !== undefined
+          // Masked whole, before it is cut: a secret that the cut has parted would not be known any more.
+          const after = transition(before, isAnswered ? { ...event, answer: mask(event.answer) } : event, now)
           if (after === before) return after
           telemetry.mission(before, after, now)
           if (event.type !== "used" && event.type !== "launched") {

@@ -105,7 +105,7 @@ export class TaskStore extends Context.Service<TaskStore, {
           const after = transition(before, event, now)
           if (after === before) return { before, after }
           tasks.set(id, after)
-          telemetry.task(before, after, now)
+          if (event.type !== "ended") telemetry.task(before, after, now)
           if (event.type === "seen" || event.type === "used" || event.type === "stalled") {
             yield* journal.note("task", id, after)
             return { before, after }
@@ -116,6 +116,7 @@ export class TaskStore extends Context.Service<TaskStore, {
           if (yield* journal.isLost) return yield* Effect.interrupt
           const end = ends.get(id)
           if (event.type === "ended") {
+            telemetry.task(before, after, now) // not before: an end that was not recorded is another instance's to count
             ending.delete(id)
             ends.delete(id)
             if (end !== undefined) yield* Deferred.succeed(end, after)

@@ -1,17 +1,33 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema, Tracer } from "effect"
+import { Effect, Tracer } from "effect"
 import * as Otel from "../../adapters/node-process/Otel.ts"
+import { totalTokens } from "../../src/domain/Session.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { Telemetry } from "../../src/Telemetry.ts"
-import { delegates, hangs, pass, replies, say, until, withActors, works } from "../tasks/scripts.ts"
-import { collector, Metrics, pathsOf, valueOf } from "./collector.ts"
+import {
+  delegate,
+  delegates,
+  hangs,
+  isWorking,
+  pass,
+  replies,
+  say,
+  start,
+  states,
+  tasks,
+  until,
+  withActors,
+  withWorld,
+  works
+} from "../tasks/scripts.ts"
+import { collector, pathsOf, pointsOf, valueOf } from "./collector.ts"
 
 const sorted = (rows: ReadonlyArray<ReadonlyArray<unknown>>) =>
   rows.toSorted((a, b) => String(a[0]).localeCompare(String(b[0])))
 
 const isOver = Effect.flatMap(
   Missions,
-  ({ all }) => Effect.map(all, (all) => all.every(({ state }) => state !== "active"))
+  ({ all }) => Effect.map(all, (all) => all.length > 0 && all.every(({ state }) => state !== "active"))
 )
 
 describe("telemetry", () => {
@@ -58,31 +74,28 @@ describe("telemetry", () => {
       )
       assert.strictEqual(valueOf(resources[0]?.resource ?? assert.fail("nothing came"), "team"), "blue")
 
-      const [metrics] = yield* Effect.forEach(
-        bodies.filter(({ path }) => path === "/v1/metrics").slice(-1),
-        ({ text }) => Schema.decodeEffect(Metrics)(text)
-      )
-      const named = (name: string) =>
-        (metrics?.resourceMetrics ?? []).flatMap(({ scopeMetrics }) => scopeMetrics.flatMap(({ metrics }) => metrics))
-          .filter((metric) => metric.name === name)
-          .flatMap(({ gauge, histogram, sum }) => [gauge, histogram, sum].flatMap((points) => points?.dataPoints ?? []))
       assert.deepStrictEqual(
         sorted(
-          named("orchestrator.task.ends").map((
+          (yield* pointsOf(bodies, "orchestrator.task.ends")).map((
             point
           ) => [valueOf(point, "agent"), valueOf(point, "state"), Number(point.asDouble ?? point.asInt)])
         ),
         [["Architect", "completed", 1], ["Researcher", "completed", 1]]
       )
       assert.strictEqual(
-        named("orchestrator.task.queue_wait").reduce((sum, { count = 0 }) => sum + Number(count), 0),
+        (yield* pointsOf(bodies, "orchestrator.task.queue_wait")).reduce(
+          (sum, { count = 0 }) => sum + Number(count),
+          0
+        ),
         2
       )
       assert.deepStrictEqual(
-        named("orchestrator.tasks.running").map(({ asDouble, asInt }) => Number(asDouble ?? asInt)),
+        (yield* pointsOf(bodies, "orchestrator.tasks.running")).map(({ asDouble, asInt }) => Number(asDouble ?? asInt)),
         [0]
       )
-      assert.isTrue(named("orchestrator.tokens").some((point) => valueOf(point, "agent") === "Commander"))
+      assert.isTrue(
+        (yield* pointsOf(bodies, "orchestrator.tokens")).some((point) => valueOf(point, "agent") === "Commander")
+      )
 
       assert.deepStrictEqual(new Set(bodies.map(({ key }) => key)), new Set(["mine"]))
       for (const { text } of bodies) {
@@ -116,6 +129,92 @@ describe("telemetry", () => {
       for (const { text } of bodies) assert.notInclude(text, "private thing")
     }).pipe(Effect.scoped))
 
+  it.effect("tells of work that an earlier instance began at its place in the tree, and counts no end of that one's", () =>
+    Effect.gen(function*() {
+      const { bodies, missionCame, spans, url } = yield* collector
+      yield* Effect.gen(function*() {
+        const first = yield* start()
+        yield* first.do(say("goal"))
+        yield* until(first.do(isWorking("below 2")))
+        yield* until(first.do(Effect.map(states, (all) => all.includes("completed"))))
+        yield* first.kill
+        yield* Effect.gen(function*() {
+          const second = yield* start()
+          yield* until(second.do(isOver), "30 minutes")
+          yield* pass("15 seconds")
+          yield* missionCame
+          yield* second.end
+        }).pipe(Effect.scoped, Effect.provide(Otel.layer({ OTEL_EXPORTER_OTLP_ENDPOINT: url })))
+      }).pipe(withWorld({
+        goal: delegates([{ agent: "Architect", prompt: "above" }]),
+        above: delegates(
+          [{ agent: "Researcher", prompt: "quick 1" }, { agent: "Researcher", prompt: "below 2" }],
+          "planned"
+        ),
+        quick: works("5 seconds"),
+        below: works("1 minute")
+      }))
+      const all = (yield* spans).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
+      const paths = pathsOf(all)
+      const ways = paths.filter((path) => /task \w+$/.test(path))
+      assert.deepStrictEqual(ways.map((path) => path.replace(/run \d/, "run")).toSorted(), [
+        "mission > task Architect",
+        "mission > task Architect > run > task Researcher"
+      ])
+      assert.lengthOf(new Set(all.map(({ traceId }) => traceId)), 1)
+      const ends = yield* pointsOf(bodies, "orchestrator.task.ends")
+      assert.deepStrictEqual(
+        sorted(ends.map((point) => [valueOf(point, "agent"), valueOf(point, "state"), Number(point.asDouble)])),
+        [["Architect", "completed", 1], ["Researcher", "completed", 1]]
+      )
+    }).pipe(Effect.scoped))
+
+  it.effect("hangs turns that were tried again below their run, and a task that goes on in an earlier one's session beside it", () =>
+    Effect.gen(function*() {
+      const { bodies, metricsCame, missionCame, spans, url } = yield* collector
+      const recorded = yield* Effect.gen(function*() {
+        yield* say("goal")
+        yield* until(isOver, "3 hours")
+        const recorded = yield* tasks
+        yield* pass("15 seconds")
+        yield* Effect.all([missionCame, metricsCame], { concurrency: 2 })
+        return recorded
+      }).pipe(
+        withActors({
+          goal: replies(
+            { toolCalls: [delegate({ prompt: "flaky 1" })] },
+            { text: "I wait." },
+            (request) => {
+              const [, resume = ""] = /(task_\w+) completed/.exec(request.users.join("\n")) ?? []
+              return Effect.succeed({ toolCalls: [delegate({ prompt: "and more", resume })] })
+            },
+            { text: "I wait." },
+            { text: "Done.\nMISSION COMPLETE" }
+          ),
+          flaky: replies(...Array.from({ length: 6 }, () => ({ status: 529, message: "Overloaded" })), { text: "done" })
+        }),
+        Effect.provide(Otel.layer({ OTEL_EXPORTER_OTLP_ENDPOINT: url }))
+      )
+      const all = (yield* spans).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
+      const paths = pathsOf(all).filter((path) => path.startsWith("mission > task")).toSorted()
+      assert.deepStrictEqual(paths, [
+        "mission > task Builder",
+        "mission > task Builder",
+        "mission > task Builder > run 1",
+        "mission > task Builder > run 1",
+        "mission > task Builder > run 1 > turn",
+        "mission > task Builder > run 1 > turn",
+        "mission > task Builder > run 1 > turn"
+      ])
+      const retries = yield* pointsOf(bodies, "orchestrator.task.retries")
+      assert.deepStrictEqual(retries.map(({ asDouble }) => asDouble), [1])
+      const tokens = (yield* pointsOf(bodies, "orchestrator.tokens")).filter((point) =>
+        valueOf(point, "agent") === "Builder"
+      ).reduce((sum, { asDouble }) => sum + Number(asDouble), 0)
+      assert.lengthOf(recorded, 2)
+      assert.strictEqual(tokens, recorded.reduce((sum, { usage }) => sum + totalTokens(usage), 0))
+    }).pipe(Effect.scoped))
+
   it.effect("makes no span of its own where it is off", () =>
     Effect.gen(function*() {
       const names = new Set<string>()
@@ -141,7 +240,10 @@ describe("telemetry", () => {
     {},
     { OTEL_EXPORTER_OTLP_ENDPOINT: " " },
     { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_SDK_DISABLED: "true" },
-    { OTEL_EXPORTER_OTLP_ENDPOINT: "no address" }
+    { OTEL_EXPORTER_OTLP_ENDPOINT: "no address" },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_TRACES_EXPORTER: "none", OTEL_METRICS_EXPORTER: "none" },
+    { OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: "http://127.0.0.1:1", OTEL_METRICS_EXPORTER: "console" },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:1", OTEL_BSP_SCHEDULE_DELAY: "soon" }
   ])(
     "is off by default, when it is disabled, and when its variables cannot be read: %o",
     (environment) =>

@@ -36,7 +36,7 @@ const Point = Schema.Struct({
   count: Schema.optional(Schema.Union([Schema.Finite, Schema.String]))
 })
 const Points = Schema.Struct({ dataPoints: Schema.Array(Point) })
-export const Metrics = Schema.fromJsonString(Schema.Struct({
+const Metrics = Schema.fromJsonString(Schema.Struct({
   resourceMetrics: Schema.Array(Schema.Struct({
     scopeMetrics: Schema.Array(Schema.Struct({
       metrics: Schema.Array(Schema.Struct({
@@ -104,3 +104,16 @@ export const pathsOf = (spans: ReadonlyArray<Span>): ReadonlyArray<string> => {
   }
   return spans.map(path)
 }
+
+/** The points of a metric, as they were sent last; none before. */
+export const pointsOf = Effect.fnUntraced(function*(
+  bodies: ReadonlyArray<{ readonly path: string; readonly text: string }>,
+  name: string
+) {
+  const newest = bodies.findLast(({ path }) => path === "/v1/metrics")
+  if (newest === undefined) return []
+  const { resourceMetrics } = yield* Schema.decodeEffect(Metrics)(newest.text)
+  return resourceMetrics.flatMap(({ scopeMetrics }) => scopeMetrics.flatMap(({ metrics }) => metrics))
+    .filter((metric) => metric.name === name)
+    .flatMap(({ gauge, histogram, sum }) => [gauge, histogram, sum].flatMap((points) => points?.dataPoints ?? []))
+})

@@ -218,6 +218,27 @@ describe("transition", () => {
     assert.strictEqual(see(answered), answered)
   })
 
+  it("keeps what was said last at its end, in bounds, until it goes on", () => {
+    const ended = transition(active, { type: "ended", state: "halted", why: "so", answer: " All but one.\n" }, 2_000)
+    assert.strictEqual(ended.answer, "All but one.")
+    assert.isUndefined(transition(ended, { type: "raised", limits: {} }, 3_000).answer)
+    assert.isUndefined(transition(ended, { type: "spoke", goal: "go on" }, 3_000).answer)
+    const long = `first ${"x".repeat(100_000)} last`
+    const { answer = "" } = transition(active, { type: "ended", state: "complete", why: "so", answer: long }, 2_000)
+    assert.isBelow(answer.length, 20_100)
+    assert.match(answer, /^first x+\n\[… 80011 characters left out …\]\nx+ last$/)
+  })
+
+  it("takes what was said last afterwards as well, once, and not while it goes on", () => {
+    const concluded: MissionEvent = { type: "concluded", answer: "So far." }
+    assert.strictEqual(transition(active, concluded, 2_000), active)
+    const ended = transition(active, { type: "ended", state: "stopped", why: "so" }, 2_000)
+    const known = transition(ended, concluded, 3_000)
+    assert.strictEqual(known.answer, "So far.")
+    assert.strictEqual(transition(known, { type: "concluded", answer: "Other words." }, 4_000), known)
+    assert.strictEqual(transition(ended, { type: "concluded", answer: "  " }, 3_000), ended)
+  })
+
   it("returns the same object when the event changes nothing", () => {
     assert.strictEqual(transition(active, { type: "progressed" }, 2_000), active)
   })
@@ -237,7 +258,8 @@ describe("whatever happens to a mission", () => {
     "raised",
     "failed",
     "answeredFor",
-    "ended"
+    "ended",
+    "concluded"
   ] as const
   const anyMission = Arbitrary.map(
     Arbitrary.schema(MissionSchema),
@@ -275,7 +297,9 @@ describe("whatever happens to a mission", () => {
         case "answeredFor":
           return { type, tasks: [failure.task] }
         case "ended":
-          return { type, state, why: "so" }
+          return { type, state, why: "so", answer: text }
+        case "concluded":
+          return { type, answer: text }
         default:
           return { type }
       }
@@ -320,6 +344,7 @@ describe("whatever happens to a mission", () => {
           assert.isTrue(event.type === "raised" || (event.type === "spoke" && before.state !== "out_of_budget"))
         }
         if (before.state === "active" && after.state !== "active") assert.strictEqual(after.why, "so")
+        if (before.state !== "active" && after.state === "active") assert.isUndefined(after.answer)
         assert.isAtMost(after.failures.length, Math.max(100, before.failures.length))
         before = after
       }

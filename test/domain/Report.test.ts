@@ -33,7 +33,11 @@ const everywhere = (text: string): Report => {
     run: 2,
     model: { provider: text, model: text }
   }
-  const halted = transition(mission(`${text}\nmore`), { type: "ended", state: "halted", why: text }, 9_000)
+  const halted = transition(
+    mission(`${text}\nmore`),
+    { type: "ended", state: "halted", why: text, answer: text },
+    9_000
+  )
   return {
     ...report([failed, { ...completed("b", text), description: text }]),
     root: SessionId.make(`ses_${text}`),
@@ -41,8 +45,7 @@ const everywhere = (text: string): Report => {
       ...halted,
       failures: [{ task: id, order: text, reason: text, createdAt: 0, answeredFor: false }]
     },
-    openTodos: [text],
-    answer: text
+    openTodos: [text]
   }
 }
 
@@ -91,20 +94,36 @@ describe("a report as a page", () => {
     assert.include(html, "aria-label=\"waited 5 s, worked 5 s\"")
     assert.include(
       html,
-      "<span class=\"wait\" style=\"left:0%;width:25%\"></span><span class=\"work completed\" style=\"left:25%;width:25%\">"
+      "<span class=\"wait\" style=\"left:0%;width:25%\"></span><span class=\"work completed\" style=\"left:min(25%,calc(100% - 3px));width:25%\">"
     )
-    assert.include(html, "<span class=\"work running\" style=\"left:50%;width:50%\">")
+    assert.include(html, "<span class=\"work running\" style=\"left:min(50%,calc(100% - 3px));width:50%\">")
+  })
+
+  it.each([
+    [300, ["0", "100 ms", "200 ms", "300 ms"]],
+    [40 * 60_000, ["0", "10 min", "20 min", "30 min", "40 min"]],
+    [9 * 3_600_000 + 240_000, ["0", "2 h", "4 h", "6 h", "8 h"]],
+    [90 * 86_400_000, ["0", "432 h", "864 h", "1296 h", "1728 h", "2160 h"]]
+  ])("has round times on its axis: %i ms", (length, marks) => {
+    const html = toHtml(report([{ ...completed("a", "done"), createdAt: 0, startedAt: 0, endedAt: length }]))
+    const [, ticks = ""] = /class="ticks">(.*?)<\/div>/s.exec(html) ?? []
+    assert.deepStrictEqual([...ticks.matchAll(/>([^<]+)<\/span>/g)].map(([, mark]) => mark), marks)
   })
 
   it("shows a task that never started as waiting only", () => {
-    const { startedAt: _, ...queued } = running("a")
-    assert.deepStrictEqual(timesOf({ ...queued, state: "queued" }, 4_000), { waited: 3_000, worked: 0 })
+    const { startedAt: _, ...waiting } = running("a")
+    const queued: Task = { ...waiting, state: "queued" }
+    assert.deepStrictEqual(timesOf(queued, 4_000), { waited: 3_000, worked: 0 })
+    assert.notInclude(toHtml(report([queued])), "class=\"work queued\"")
+    const cancelled = toHtml(report([{ ...queued, state: "cancelled", reason: "not wanted", endedAt: 4_000 }]))
+    assert.include(cancelled, "class=\"work cancelled\" style=\"left:min(100%,calc(100% - 3px));width:0%\"")
   })
 
   it("shows the budgets, the failures that were not answered for, and the final answer", () => {
-    const html = toHtml({ ...everywhere("plain"), answer: "All is done." })
+    const { mission, ...rest } = everywhere("plain")
+    const html = toHtml({ ...rest, mission: mission && { ...mission, state: "complete", answer: "All is done." } })
     assert.include(html, "It was not answered for.")
-    assert.include(html, "<pre>All is done.</pre>")
+    assert.include(html, "<h2>The final answer</h2><pre>All is done.</pre>")
     assert.match(html, /<th scope="row">tokens<\/th>.*0 of 1k tokens/)
     assert.include(html, "took 2 runs and 0 retries")
   })
@@ -135,7 +154,13 @@ describe("a report as JSON", () => {
   it("holds mission, limits and every task, children below their parents", () => {
     const child = { ...running("child"), parent: SessionId.make("ses_a"), createdAt: 3_000 }
     const tasks = [running("a"), running("b"), child]
-    const data: unknown = JSON.parse(toJson(report(tasks, { answer: "done" })))
+    const ended = transition(mission("Repair the parser"), {
+      type: "ended",
+      state: "complete",
+      why: "It said so.",
+      answer: "done"
+    }, 9_000)
+    const data: unknown = JSON.parse(toJson(report(tasks, { mission: ended })))
     assert.deepNestedInclude(data, { version: 1, madeAt: 20_000, "mission.goal": "Repair the parser", answer: "done" })
     assert.deepNestedInclude(data, { "tasks[0].id": "task_a", "tasks[1].id": "task_child", "tasks[2].id": "task_b" })
   })

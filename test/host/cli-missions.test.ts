@@ -43,6 +43,8 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run", 
         assert.deepStrictEqual(end.tasks.map(({ state }) => state), ["completed", "cancelled"])
         assert.match(end.resume ?? "", /^opencode-orchestrator run --resume ses_\w+$/)
         assert.deepStrictEqual(yield* outcomes("hang at the other"), ["hung up"])
+        const stopped = yield* run(["missions", "--json"], { cwd: directory })
+        assert.include(stopped.stdout, "\"answer\": \"I wait.\"", "no OpenCode runs any more")
 
         const on = yield* run([...(end.resume ?? "").split(" ").slice(1), "--json"], { cwd: directory })
         assert.strictEqual(on.code, 0, on.stdout + on.stderr)
@@ -52,6 +54,8 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run", 
           mission: end.mission,
           answer: "All is done.\n\nMISSION COMPLETE"
         })
+        const completed = yield* run(["missions", "--json"], { cwd: directory })
+        assert.include(completed.stdout, "\"answer\": \"All is done.\\n\\nMISSION COMPLETE\"")
         assert.deepStrictEqual(last.tasks.map(({ description, run, state }) => [description, run, state]), [
           ["build one half", 1, "completed"],
           ["hang at the other", 1, "cancelled"],

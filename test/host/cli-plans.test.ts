@@ -1,6 +1,7 @@
 /** Plans that the command line carries out without a Commander. */
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
+import { collector, pathsOf, valueOf } from "../adapters/collector.ts"
 import { called, endOf, outcomes, password, Rig, run, runThere } from "./cliRig.ts"
 
 layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run --plan", (it) => {
@@ -16,10 +17,26 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run --
           "- [x] T0: done before"
         ].join("\n")
       })
-      const { code, stderr, stdout } = yield* run(["run", "--plan", "plan.md", "--json"], { cwd: directory })
+      const { spans, url } = yield* collector
+      const { code, stderr, stdout } = yield* run(["run", "--plan", "plan.md", "--json"], {
+        cwd: directory,
+        env: { OTEL_EXPORTER_OTLP_ENDPOINT: url }
+      })
       assert.strictEqual(code, 0, stdout + stderr)
+      const all = (yield* spans).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
+      const paths = pathsOf(all).filter((path) => /task \w+$/.test(path))
+      assert.deepStrictEqual(paths.toSorted(), [
+        ...Array.from({ length: 5 }, () => "mission > task Builder"),
+        ...Array.from({ length: 3 }, () => "mission > task Inspector")
+      ])
+      assert.deepStrictEqual(
+        all.filter(({ name }) => name === "mission").map((span) => valueOf(span, "orchestrator.state")),
+        ["complete"]
+      )
       const end = yield* endOf(stdout)
       assert.deepInclude(end, { exit: 0, state: "complete", answer: "PASS" })
+      const report = yield* run(["report", "--format", "markdown", "--out", "-"], { cwd: directory })
+      assert.include(report.stdout, "## The final answer: the check of the plan\n\n```text\nPASS\n```")
       assert.sameDeepMembers(end.tasks.map(({ agent, description, state }) => [agent, description, state]), [
         ["Builder", "T1: mended one", "completed"],
         ["Builder", "T3: flaky one", "failed"],

@@ -1,13 +1,13 @@
 /** A mission in the real OpenCode as others see it: the command line beside it, an OTLP collector, the log file. */
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, FileSystem, Layer, Path, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { collector, pathsOf, valueOf } from "../adapters/collector.ts"
+import { collector, pathsOf, pointsOf, valueOf } from "../adapters/collector.ts"
 import { isToast, openProject, Server, settings } from "./project.ts"
 
 const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
@@ -46,6 +46,11 @@ const script: Script = (request) => {
   )
 }
 
+const Numbers = Schema.fromJsonString(Schema.Struct({
+  spent: Schema.Struct({ tokens: Schema.Finite, cost: Schema.Finite }),
+  tasks: Schema.Array(Schema.Unknown)
+}))
+
 class Collector extends Context.Service<Collector, Effect.Success<typeof collector>>()("test/Collector") {
   static readonly layer = Layer.effect(this, collector)
 }
@@ -56,7 +61,7 @@ const observed = Layer.effect(
     const { url } = yield* Collector
     return yield* startHost({
       plugin: [[pluginUrl, {}]],
-      env: { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_BSP_SCHEDULE_DELAY: "200" }
+      env: { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_BSP_SCHEDULE_DELAY: "200", OTEL_METRIC_EXPORT_INTERVAL: "200" }
     })
   })
 ).pipe(
@@ -71,8 +76,7 @@ layer(observed, { excludeTestServices: true, timeout: "60 seconds" })("a mission
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
-      const server = yield* Server
-      const { missionCame, spans } = yield* Collector
+      const { bodies, missionCame, spans } = yield* Collector
       const { directory, say, until } = yield* openProject(settings("{ \"logLevel\": \"debug\" }"))
       const root = yield* say("Do the work")
       yield* until(isToast("completed"))
@@ -87,7 +91,7 @@ layer(observed, { excludeTestServices: true, timeout: "60 seconds" })("a mission
       assert.strictEqual(cancelled.code, 0)
       yield* until(isToast("Mission complete"))
 
-      const report = yield* run(directory, "report", "--url", server.url)
+      const report = yield* run(directory, "report")
       assert.strictEqual(report.code, 0, report.output)
       const html = yield* fs.readFileString(report.output.trim())
       assert.include(html, "<pre>The quick work is done, the long one was not wanted.")
@@ -109,7 +113,29 @@ layer(observed, { excludeTestServices: true, timeout: "60 seconds" })("a mission
       ) assert.include(paths, way)
       assert.lengthOf(paths.filter((way) => way === "mission > task Builder"), 2)
       assert.lengthOf(paths.filter((way) => way === "mission > turn > tool call delegate_task"), 2)
-      assert.notInclude(JSON.stringify(all), "private words")
+      // The host sends spans of its own by the same variables, which tell more.
+      const own = () => bodies.filter(({ text }) => text.includes("\"stringValue\":\"opencode-orchestrator\""))
+      const sent = JSON.stringify(own())
+      for (const word of ["private words", directory, "Do the work", "long work", "echo"]) assert.notInclude(sent, word)
+
+      // The numbers are those of the records.
+      const told = yield* run(directory, "report", "--format", "json", "--out", "-")
+      const { spent, tasks } = yield* Schema.decodeEffect(Numbers)(told.output)
+      const sums = Effect.gen(function*() {
+        const sum = (points: Effect.Success<ReturnType<typeof pointsOf>>) =>
+          points.reduce((sum, { asDouble, asInt }) => sum + Number(asDouble ?? asInt), 0)
+        return {
+          tokens: sum(yield* pointsOf(own(), "orchestrator.tokens")),
+          tasks: sum(yield* pointsOf(own(), "orchestrator.task.ends")),
+          cost: sum(yield* pointsOf(own(), "orchestrator.cost"))
+        }
+      })
+      yield* sums.pipe(
+        Effect.repeat({ schedule: Schedule.spaced("100 millis"), until: ({ tokens }) => tokens >= spent.tokens }),
+        Effect.timeoutOption("10 seconds")
+      )
+      assert.deepStrictEqual(yield* sums, { tokens: spent.tokens, tasks: tasks.length, cost: spent.cost })
+      assert.isAbove(spent.tokens, 0)
 
       assert.isTrue(yield* fs.exists(path.join(directory, ".opencode", "orchestrator", ".gitignore")))
     }))

@@ -166,6 +166,7 @@ describe("a mission", () => {
     Effect.gen(function*() {
       const root = yield* say("goal")
       yield* until(hasEnded, "30 minutes")
+      assert.strictEqual((yield* mission).answer, "Half is done.")
       yield* say("go on", { session: root })
       yield* pass("5 minutes")
       assert.strictEqual((yield* mission).state, "out_of_budget")

@@ -39,6 +39,10 @@ const missionStates = Effect.flatMap(
   Missions,
   ({ all }) => Effect.map(all, (missions) => missions.map(({ state }) => state))
 )
+const answers = Effect.flatMap(
+  Missions,
+  ({ all }) => Effect.map(all, (missions) => missions.map(({ answer }) => answer))
+)
 const complete = { text: "All is checked.\n\nMISSION COMPLETE" }
 const hm = { text: "Hm." }
 const runs = (command: string) => ({ toolCalls: [{ name: "bash", args: { command } }] })
@@ -57,6 +61,7 @@ describe("a mission", () => {
       )
       assert.deepStrictEqual(yield* heard(root), ["goal: build it"])
       assert.deepStrictEqual(yield* missionStates, ["complete"])
+      assert.deepStrictEqual(yield* answers, [complete.text])
     }).pipe(withActors({ "goal:": says(complete.text, "5 seconds") })))
 
   it.effect("has the limits that its session was made with", () =>
@@ -126,6 +131,7 @@ describe("a mission", () => {
       assert.lengthOf(yield* calls(root), 6)
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
       assert.include((yield* shown).at(-1)?.message, "told to go on 5 times")
+      assert.deepStrictEqual(yield* answers, [hm.text])
       yield* say("try again", { session: root })
       yield* pass("30 minutes")
       assert.strictEqual(yield* continues(root), 10)
@@ -288,6 +294,33 @@ describe("a mission", () => {
       assert.deepStrictEqual(yield* titles, ["Mission started", "Mission halted"])
       assert.include((yield* shown).at(-1)?.message, "invalid key, says the provider")
     }).pipe(withActors({ goal: replies({ status: 401, message: "invalid key, says the provider" }) })))
+
+  it.effect("has on record what the Commander said last, of this mission, and without secrets", () =>
+    Effect.gen(function*() {
+      const client = yield* SessionClient
+      const root = yield* say("goal")
+      yield* pass("10 minutes")
+      assert.deepStrictEqual(yield* answers, [complete.text])
+      yield* say("more", { session: root })
+      yield* pass("5 seconds")
+      yield* doing(client.abort(root))
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(yield* missionStates, ["stopped"])
+      assert.deepStrictEqual(yield* answers, [undefined]) // what it had said was of the mission before
+      yield* say("and more", { session: root })
+      yield* pass("5 seconds")
+      yield* doing(client.abort(root))
+      yield* pass("5 seconds")
+      assert.deepStrictEqual(yield* answers, ["The key is [masked GitHub token]"])
+    }).pipe(withActors({
+      goal: replies(
+        complete,
+        hangs,
+        { text: "The key is ghp_0123456789abcdefghijABCDEFGHIJ012345", toolCalls: [delegate({ prompt: "stuck" })] },
+        hangs
+      ),
+      stuck: hangs
+    })))
 
   it.effect("is forgotten with its session", () =>
     Effect.gen(function*() {

@@ -351,7 +351,7 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     promise: "A mission that has used up its budget is brought to its end",
     file: "mission/Budgets.ts",
-    find: `yield* missions.apply(root, { type: "ended", state: "out_of_budget", why })`,
+    find: `yield* missions.apply(root, { type: "ended", state: "out_of_budget", why, answer })`,
     replace: ``,
     expects: /was not brought to its end/
   },
