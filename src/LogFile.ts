@@ -5,6 +5,7 @@
 import { Cause, Effect, FileSystem, Layer, Logger, Path, Queue, References } from "effect"
 import { Instance } from "./host/Instance.ts"
 import { Mask } from "./host/Mask.ts"
+import { isWithin } from "./OwnFiles.ts"
 
 export const logFile = ".opencode/orchestrator/orchestrator.log"
 /** What was in it before it became too large. */
@@ -48,7 +49,8 @@ const make = Effect.fnUntraced(function*(level: LogLevel) {
   const least = logLevels.indexOf(level)
 
   const write = Effect.gen(function*() {
-    if (!(yield* fs.exists(path.dirname(file)))) return
+    const folder = path.dirname(file)
+    if (!(yield* fs.exists(folder)) || !(yield* isWithin({ fs, path }, root, folder))) return
     const text = (yield* Queue.clear(waiting)).join("").slice(-longestFile) // of a flood the newest
     if (text === "") return
     const before = yield* fs.lstat(file).pipe(Effect.option)

@@ -4,6 +4,7 @@ import { Argument, Command, Flag } from "effect/cli"
 import { maskReport, toJson, toMarkdown } from "../../src/domain/Report.ts"
 import { toHtml } from "../../src/domain/ReportPage.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
+import { ownFolder, replaceFile } from "../../src/OwnFiles.ts"
 import { dirFlag, failed, findGroup, layerProject, openProject } from "./project.ts"
 
 const formats = ["html", "markdown", "json"] as const
@@ -37,13 +38,15 @@ export const report = Command.make(
     if (Option.contains(out, "-")) return yield* Console.log(text)
     // A session's id comes from the records, and must not become a path.
     const name = `${group.root.replace(/\W/g, "_").slice(0, 100)}.${endings[format]}`
-    const file = Option.isSome(out)
-      ? path.resolve(out.value)
-      : path.join(project.root, ".opencode", "orchestrator", "reports", name)
-    yield* write(file, `${text}\n`).pipe(
-      Effect.mapError(({ message }) => failed(`The report cannot be written. ${message}`))
-    )
-    yield* Console.log(file)
+    const fs = yield* FileSystem.FileSystem
+    yield* Effect.gen(function*() {
+      if (Option.isSome(out)) yield* fs.makeDirectory(path.dirname(path.resolve(out.value)), { recursive: true })
+      const file = Option.isSome(out)
+        ? path.resolve(out.value)
+        : path.join(yield* ownFolder({ fs, path }, project.root, "orchestrator", "reports"), name)
+      yield* replaceFile(fs, file, `${text}\n`)
+      yield* Console.log(file)
+    }).pipe(Effect.mapError(({ message }) => failed(`The report cannot be written. ${message}`)))
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
   Command.withDescription(
@@ -54,13 +57,3 @@ export const report = Command.make(
     { command: "opencode-orchestrator report --format markdown --out -", description: "To the terminal" }
   ])
 )
-
-/** Whole or not at all. */
-const write = Effect.fnUntraced(function*(file: string, text: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  yield* fs.makeDirectory(path.dirname(file), { recursive: true })
-  yield* fs.remove(`${file}.new`, { force: true })
-  yield* fs.writeFileString(`${file}.new`, text, { flag: "wx" }) // never through a link that was put there
-  yield* fs.rename(`${file}.new`, file)
-})

@@ -31,6 +31,7 @@ import { Mask } from "../host/Mask.ts"
 import { type CannotStart, ProcessGroups } from "../host/ProcessGroups.ts"
 import type { SessionError } from "../host/SessionClient.ts"
 import { Ids } from "../Ids.ts"
+import { isWithin, ownFolder, ownNames, writeOnce } from "../OwnFiles.ts"
 import { Notices } from "../tasks/Notices.ts"
 import { Orders } from "../tasks/Orders.ts"
 import type { JournalFailed } from "../tasks/TaskJournal.ts"
@@ -154,9 +155,7 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
         )
         const { type } = yield* Effect.mapError(fs.stat(real), () => new BadCommand({ why: `${real} cannot be read` }))
         if (type !== "Directory") return yield* new BadCommand({ why: `${real} is not a folder` })
-        const home = yield* Effect.orElseSucceed(fs.realPath(root), () => root)
-        const way = path.relative(home, real)
-        if (way === ".." || way.startsWith(`..${path.sep}`) || path.isAbsolute(way)) {
+        if (!(yield* Effect.orElseSucceed(isWithin({ fs, path }, root, real), () => false))) {
           const patterns = [path.join(real, "*")]
           yield* caller.ask({ permission: "external_directory", patterns, always: patterns, metadata: {} })
         }
@@ -164,9 +163,8 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
       })
 
       const makeFolder = Effect.fnUntraced(function*() {
-        yield* fs.makeDirectory(folder, { recursive: true })
-        const ignore = path.join(folder, ".gitignore")
-        if (!(yield* fs.exists(ignore))) yield* fs.writeFileString(ignore, "*\n")
+        yield* ownFolder({ fs, path }, root, "orchestrator", "commands")
+        yield* writeOnce(fs, path.join(folder, ".gitignore"), "*\n")
       })
 
       const run = Effect.fn("BackgroundCommands.run")(function*(
@@ -364,7 +362,7 @@ export class BackgroundCommands extends Context.Service<BackgroundCommands, {
       const sweep = Effect.gen(function*() {
         const now = yield* Clock.currentTimeMillis
         const known = new Set((yield* store.all).map(({ id }) => logOf(id)))
-        const names = yield* fs.readDirectory(folder).pipe(Effect.orElseSucceed((): ReadonlyArray<string> => [])) // none yet
+        const names = yield* ownNames({ fs, path }, root, folder)
         for (const name of names) {
           const file = path.join(folder, name)
           if (!/^job_[a-z0-9]+\.log$/.test(name) || known.has(file)) continue

@@ -31,6 +31,7 @@ import {
 } from "../domain/Todo.ts"
 import { Instance } from "../host/Instance.ts"
 import { SessionClient } from "../host/SessionClient.ts"
+import { isWithin, ownFolder, replaceFile } from "../OwnFiles.ts"
 import { Lease } from "../tasks/Lease.ts"
 import { readJournal } from "../tasks/TaskJournal.ts"
 
@@ -82,9 +83,7 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
         if (Number(info.size) > listBytes) {
           return yield* new UnusableList({ why: `it is larger than ${listBytes} bytes` })
         }
-        const [real, home] = yield* Effect.all([fs.realPath(file), fs.realPath(project)])
-        const inside = path.relative(home, real)
-        if (inside.startsWith("..") || path.isAbsolute(inside)) {
+        if (!(yield* isWithin({ fs, path }, project, file))) {
           return yield* new UnusableList({ why: "it is a link out of the project" })
         }
         return yield* fs.readFileString(file)
@@ -123,8 +122,7 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
         if (!isRecorded) return
         const content = yield* Effect.orDie(Schema.encodeEffect(OwnerFile)(unrecorded)) // it always fits
         yield* lease.take.pipe(
-          Effect.andThen(fs.writeFileString(`${ownerFile}.new`, content)),
-          Effect.andThen(fs.rename(`${ownerFile}.new`, ownerFile)),
+          Effect.andThen(replaceFile(fs, ownerFile, content)),
           Effect.catch((error) => Effect.logDebug("whose the list is could not be recorded", error)) // the next change tries again
         )
       })
@@ -168,8 +166,7 @@ export class TodoEnforcer extends Context.Service<TodoEnforcer, {
 
       /** A name that was free gets an empty file, and then the list in its place: nothing is ever overwritten. */
       const move = Effect.gen(function*() {
-        const folder = path.join(project, ".opencode", "archive")
-        yield* fs.makeDirectory(folder, { recursive: true })
+        const folder = yield* ownFolder({ fs, path }, project, "archive")
         const day = DateTime.formatIsoDateUtc(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
         for (let number = 1;; number++) {
           const target = path.join(folder, `todo-${day}-${number}.md`)

@@ -17,6 +17,7 @@ import {
 } from "effect"
 import { randomText } from "../domain/Session.ts"
 import { Instance, Owner } from "../host/Instance.ts"
+import { ownFolder, ownNames, replaceFile, writeOnce } from "../OwnFiles.ts"
 
 const LeaseFile = Schema.fromJsonString(Schema.Struct({ owner: Owner, beat: Schema.Int }))
 
@@ -73,8 +74,7 @@ export class Lease extends Context.Service<Lease, {
 
       const write = Effect.gen(function*() {
         const text = yield* Effect.orDie(Schema.encodeEffect(LeaseFile)({ owner, beat: beat++ })) // it always fits
-        yield* fs.writeFileString(`${leaseOf(instance)}.new`, text)
-        yield* fs.rename(`${leaseOf(instance)}.new`, leaseOf(instance))
+        yield* replaceFile(fs, leaseOf(instance), text)
       })
 
       const release = Effect.forEach(
@@ -84,9 +84,8 @@ export class Lease extends Context.Service<Lease, {
       )
 
       const take = Effect.gen(function*() {
-        yield* fs.makeDirectory(folder, { recursive: true })
-        const ignore = path.join(folder, ".gitignore")
-        if (!(yield* fs.exists(ignore))) yield* fs.writeFileString(ignore, "*\n")
+        yield* ownFolder({ fs, path }, root, "orchestrator")
+        yield* writeOnce(fs, path.join(folder, ".gitignore"), "*\n")
         yield* write
       })
 
@@ -109,7 +108,7 @@ export class Lease extends Context.Service<Lease, {
       })
 
       const list = Effect.gen(function*() {
-        const names = yield* fs.readDirectory(folder).pipe(Effect.orElseSucceed((): ReadonlyArray<string> => []))
+        const names = yield* ownNames({ fs, path }, root, folder)
         return names.flatMap((name): ReadonlyArray<Journal> => {
           const match = journalName.exec(name)
           const holder = match?.groups?.["owner"]
@@ -124,7 +123,7 @@ export class Lease extends Context.Service<Lease, {
       const sweep = Effect.gen(function*() {
         const owners = new Set((yield* list).map(({ owner }) => owner))
         const now = yield* Clock.currentTimeMillis
-        for (const name of yield* fs.readDirectory(folder)) {
+        for (const name of yield* ownNames({ fs, path }, root, folder)) {
           if (name.endsWith(".taken")) {
             const { mtime } = yield* fs.stat(path.join(folder, name))
             if (Option.exists(mtime, (time) => now - time.getTime() > takenKept)) {
@@ -149,7 +148,7 @@ export class Lease extends Context.Service<Lease, {
           // Its owner is looked up by the name of the file: this instance must have a lease before the name says so.
           const won = yield* (beat === 0 ? take : Effect.void).pipe(
             // Should it live after all, this tells it why its journal is gone.
-            Effect.andThen(fs.writeFileString(takenOf(found.owner), "")),
+            Effect.andThen(writeOnce(fs, takenOf(found.owner), "")),
             Effect.andThen(fs.rename(found.path, mine)),
             Effect.as(true),
             Effect.orElseSucceed(() => false)

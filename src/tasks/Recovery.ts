@@ -34,6 +34,7 @@ import { Budgets } from "../mission/Budgets.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { SharedContext } from "../mission/SharedContext.ts"
 import { TaskDecomposer } from "../mission/TaskDecomposer.ts"
+import { addToFile } from "../OwnFiles.ts"
 import { type Journal, Lease } from "./Lease.ts"
 import { Notices } from "./Notices.ts"
 import { Orders } from "./Orders.ts"
@@ -92,7 +93,7 @@ export class Recovery extends Context.Service<Recovery, {
         }
         if (contents.damaged.length > 0) {
           const aside = path.join(lease.folder, `${journal.instance}.damaged`)
-          yield* fs.writeFileString(aside, `${contents.damaged.join("\n")}\n`, { flag: "a" })
+          yield* addToFile(fs, aside, `${contents.damaged.join("\n")}\n`)
           yield* notifier.show(presets.journalDamaged(contents.damaged.length, aside))
         }
         const tasks = yield* Effect.forEach(contents.tasks, store.adopt, { concurrency: "unbounded" })

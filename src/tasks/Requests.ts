@@ -5,8 +5,10 @@
 import { Clock, Effect, FileSystem, Layer, Option, Path, Random, Schedule, Schema } from "effect"
 import { randomText, SessionId } from "../domain/Session.ts"
 import { isSettled } from "../domain/Task.ts"
+import { Instance } from "../host/Instance.ts"
 import { MissionLoop } from "../mission/MissionLoop.ts"
 import { Missions } from "../mission/Missions.ts"
+import { ownFolder, replaceFile } from "../OwnFiles.ts"
 import { Lease } from "./Lease.ts"
 import { TaskLife } from "./TaskLife.ts"
 import { TaskStore } from "./TaskStore.ts"
@@ -31,12 +33,11 @@ export const request = Effect.fnUntraced(function*(cancel: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const random = yield* Random.Random
-  const folder = path.join((yield* Lease).folder, "requests")
+  const { root } = yield* Instance
+  const folder = yield* ownFolder({ fs, path }, root, "orchestrator", "requests")
   const file = path.join(folder, `request_${randomText(12, () => random.nextDoubleUnsafe())}.json`)
   const text = yield* Schema.encodeEffect(Request)({ cancel })
-  yield* fs.makeDirectory(folder, { recursive: true })
-  yield* fs.writeFileString(`${file}.new`, text, { flag: "wx" })
-  yield* fs.rename(`${file}.new`, file)
+  yield* replaceFile(fs, file, text)
   return file
 })
 

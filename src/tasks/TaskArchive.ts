@@ -16,6 +16,7 @@ import { Config } from "../Config.ts"
 import { Task, withTexts } from "../domain/Task.ts"
 import { Instance } from "../host/Instance.ts"
 import { Mask } from "../host/Mask.ts"
+import { addToFile, ownFolder, ownNames } from "../OwnFiles.ts"
 
 export class TaskArchive extends Context.Service<TaskArchive, {
   /** Keeps a task. It is on disk when this returns. */
@@ -56,8 +57,7 @@ export class TaskArchive extends Context.Service<TaskArchive, {
       const mask = yield* Mask
       const folder = path.join(root, ".opencode", "archive")
 
-      const files = fs.readDirectory(folder).pipe(
-        Effect.orElseSucceed((): ReadonlyArray<string> => []), // nothing was archived yet
+      const files = ownNames({ fs, path }, root, folder).pipe(
         Effect.map((names) => names.filter((name) => fileName.test(name)).toSorted().toReversed())
       )
 
@@ -71,9 +71,10 @@ export class TaskArchive extends Context.Service<TaskArchive, {
       })
 
       const add = Effect.fnUntraced(function*(task: Task) {
-        yield* fs.makeDirectory(folder, { recursive: true })
+        yield* ownFolder({ fs, path }, root, "archive")
         const day = DateTime.formatIsoDateUtc(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
         const name = path.join(folder, `tasks-${day}.jsonl`)
+        yield* addToFile(fs, name, "")
         const file = yield* fs.open(name, { flag: "a+" })
         const text = yield* Effect.orDie(
           Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task: withTexts(task, mask) })
