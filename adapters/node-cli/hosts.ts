@@ -1,6 +1,6 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
+import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Result, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
@@ -10,9 +10,10 @@ import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
 import { listen } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
+import { HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
+import { isAtLeast, oldestHost, type Program, updateHost } from "./program.ts"
 
 export interface Host {
   readonly url: string
@@ -22,6 +23,8 @@ export interface Host {
   /** The root of the project, where the journals lie. */
   readonly root: string
   readonly isOurs: boolean
+  /** As it says itself; none of what is older than that question. */
+  readonly version: string | undefined
   /** Holds a value when the host has come back, which nobody has taken notice of yet. */
   readonly backs: Queue.Queue<void>
   /** Fails when the host is gone for good. */
@@ -65,25 +68,40 @@ const readUrl = (text: string): Effect.Effect<string, CommandFailed> =>
 
 /** The server's answer to the first question that it is asked; says plainly what is wrong when there is none. */
 const firstAnswer = Effect.fnUntraced(function*(client: OpencodeClient, url: string) {
+  const patience = "20 seconds"
   const answer = yield* Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
-    Effect.timeout("20 seconds"),
-    Effect.option
+    Effect.timeoutOption(patience),
+    Effect.result
   )
-  const status = Option.isNone(answer) ? undefined : answer.value.response?.status
-  if (status === 401 || status === 403) {
+  if (Result.isSuccess(answer) && Option.isNone(answer.success)) {
+    return yield* unavailable(`What listens at ${url} has not answered within ${patience}: is it an OpenCode?`)
+  }
+  const { data, response } = Result.isSuccess(answer)
+    ? Option.getOrThrow(answer.success)
+    : { data: undefined, response: undefined }
+  if (response?.status === 401 || response?.status === 403) {
     return yield* unavailable(
       `The OpenCode at ${url} refuses the password: set OPENCODE_SERVER_PASSWORD (and OPENCODE_SERVER_USERNAME) as it has them.`
     )
   }
-  if (Option.isNone(answer) || status === undefined) {
+  if (Result.isSuccess(answer) && response === undefined) {
     return yield* unavailable(`No OpenCode answers at ${url}: start one with "opencode serve", or leave --url out.`)
   }
-  const where = Schema.decodeUnknownOption(Where)(answer.value.data)
-  if (Option.isNone(where)) return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows.`)
+  const where = Schema.decodeUnknownOption(Where)(data)
+  if (Option.isNone(where)) {
+    return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows: look at the address.`)
+  }
   const { directory, worktree } = where.value
+  const health = yield* Effect.tryPromise((signal) => client.global.health({ signal })).pipe(
+    Effect.timeout(patience),
+    Effect.map((answer) => Schema.decodeUnknownOption(Health)(answer.data)),
+    Effect.orElseSucceed(() => Option.none<typeof Health.Type>())
+  )
   // As the plugin finds its root: without version control the host gives the file system's.
-  return worktree === "/" ? directory : worktree
+  return { root: worktree === "/" ? directory : worktree, version: Option.getOrUndefined(health)?.version }
 })
+
+const Health = Schema.Struct({ version: Schema.String })
 
 const Where = Schema.Struct({ directory: Schema.String, worktree: Schema.String })
 
@@ -95,7 +113,7 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
   const address = yield* readUrl(url)
   const { password, username } = yield* credentials
   const client = connect(address, directory, username, Option.getOrUndefined(password))
-  const root = yield* firstAnswer(client, address)
+  const { root, version } = yield* firstAnswer(client, address)
   const isThere = Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
     Effect.timeout("10 seconds"),
     Effect.map(({ response }) => response !== undefined),
@@ -115,7 +133,17 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
       yield* news("back", `OpenCode answers again at ${address}`)
     }
   })
-  const host: Host = { url: address, client, directory, root, isOurs: false, backs, gone, killNow: () => undefined }
+  const host: Host = {
+    url: address,
+    client,
+    directory,
+    root,
+    version,
+    isOurs: false,
+    backs,
+    gone,
+    killNow: () => undefined
+  }
   return host
 })
 
@@ -124,14 +152,17 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
 /** A server that dies this often is not started again. */
 const maxRestarts = 5
 
+/** How long a program may take to listen, or to say its config, which takes a second or two. */
+const startLimit = "60 seconds"
+
 /** Starts a server on loopback, with `env` in its environment, and starts it again when it dies. Stopped with the scope. */
 export const start = Effect.fn("start")(function*(options: {
+  readonly program: Program
   readonly directory: string
   readonly env: Record<string, string>
   readonly news: HostNews
 }) {
-  const { directory, news } = options
-  const binary = yield* usersBinary(directory)
+  const { directory, news, program } = options
   const { password, username } = yield* credentials
   // Whoever else is on this machine may reach loopback; without a password they could run commands as this user.
   const secret = Option.getOrElse(password, () => randomBytes(24).toString("base64url"))
@@ -143,7 +174,13 @@ export const start = Effect.fn("start")(function*(options: {
   let port = 0
 
   const once = Effect.fnUntraced(function*(count: number) {
-    const host = yield* serve({ binary, directory, env, extendEnv: true, port })
+    const host = yield* serve({ binary: program.file, directory, env, extendEnv: true, port }).pipe(
+      Effect.timeoutOrElse({
+        duration: startLimit,
+        orElse: () =>
+          Effect.fail(unavailable(`${program.file} has not begun to listen within ${startLimit}: is it an OpenCode?`))
+      })
+    )
     pid = host.pid
     port = Number(new URL(host.url).port)
     if (count === 0) yield* Deferred.succeed(first, host.url)
@@ -173,13 +210,14 @@ export const start = Effect.fn("start")(function*(options: {
     Effect.forkScoped
   )
   const url = yield* Deferred.await(first)
-  const root = yield* firstAnswer(client(url), url)
-  yield* news("started", `OpenCode listens on ${url}, in ${root}`)
+  const { root, version } = yield* firstAnswer(client(url), url)
+  yield* news("started", `OpenCode ${version ?? ""} (${program.file}) listens on ${url}, in ${root}`)
   const host: Host = {
     url,
     client: client(url),
     directory,
     root,
+    version,
     isOurs: true,
     backs,
     gone: Deferred.await(gone),
@@ -209,43 +247,24 @@ const didNotStart = (error: Error): CommandFailed => {
     : unavailable(`OpenCode could not be started: ${error.message}`)
 }
 
-/** The user's sessions belong to the OpenCode that the user runs: that on the PATH, the project's, this package's. */
-export const usersBinary = Effect.fnUntraced(function*(directory: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(path.sep === "/" ? ":" : ";")
-  const names = path.sep === "/" ? ["opencode"] : ["opencode.exe", "opencode.cmd"]
-  const places = [...folders.filter((folder) => folder !== ""), path.join(directory, "node_modules", ".bin")]
-  for (const place of places.flatMap((folder) => names.map((name) => path.join(folder, name)))) {
-    if (yield* Effect.orElseSucceed(fs.exists(place), () => false)) return place
-  }
-  return yield* findBinary
-})
-
-/** Said before anything is tried: what the system says of a program that is not there helps nobody. */
-export const requireBinary = Effect.fnUntraced(function*(directory: string) {
-  if ((yield* usersBinary(directory)) !== "opencode") return // a path: it was found
-  return yield* unavailable(`There is no OpenCode here. ${howToInstall}; or name a server that runs with --url.`)
-})
-
-export const howToInstall = "Install OpenCode: npm install --global opencode-ai, or https://opencode.ai"
-
 /** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
-export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {
-  const { folder } = yield* packageRoot
-  const users = yield* resolvedConfig(yield* usersBinary(directory), directory)
-  if (namesPlugin(users, folder) && model === undefined) return {}
-  const host: HostConfig = structuredClone(users)
-  register(host, defaults, [])
-  const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
-  return {
-    agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
-      ...agent,
-      ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
-      ...(model === undefined ? {} : { model: formatModel(model) })
-    }]))
+export const withAgents = Effect.fnUntraced(
+  function*(program: Program, directory: string, model: ModelRef | undefined) {
+    const { folder } = yield* packageRoot
+    const users = yield* resolvedConfig(program.file, directory)
+    if (namesPlugin(users, folder) && model === undefined) return {}
+    const host: HostConfig = structuredClone(users)
+    register(host, defaults, [])
+    const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
+    return {
+      agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
+        ...agent,
+        ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
+        ...(model === undefined ? {} : { model: formatModel(model) })
+      }]))
+    }
   }
-})
+)
 
 /** Reading and searching with what the host brings, wherever ours are allowed. */
 const withHostTools = (permission: Record<string, unknown>) => ({
@@ -253,6 +272,12 @@ const withHostTools = (permission: Record<string, unknown>) => ({
   ...(permission["grep_search"] === "allow" ? { grep: "allow" } : {}),
   ...(permission["glob_search"] === "allow" ? { glob: "allow", list: "allow" } : {})
 })
+
+/** What is older may work; where it does not, that is the first thing to look at. */
+export const ageOf = ({ version }: Host): string | undefined =>
+  version === undefined || isAtLeast(version, oldestHost)
+    ? undefined
+    : `OpenCode ${version} is older than this release was made for. ${updateHost}`
 
 // ---- the plugin in it -----------------------------------------------------------------------------------------------
 
@@ -274,7 +299,10 @@ export const resolvedConfig = Effect.fnUntraced(function*(binary: string, direct
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const text = yield* spawner.string(
     ChildProcess.make(binary, ["debug", "config"], { cwd: directory, extendEnv: true })
-  )
+  ).pipe(Effect.timeoutOrElse({
+    duration: startLimit,
+    orElse: () => Effect.fail(unavailable(`${binary} has not said its config within ${startLimit}: is it an OpenCode?`))
+  }))
   return Option.getOrElse(Schema.decodeOption(ConfigText)(text), (): Record<string, unknown> => ({}))
 })
 

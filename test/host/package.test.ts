@@ -2,10 +2,12 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, FileSystem, Layer, Path } from "effect"
+import { Effect, FileSystem, Layer } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import { RunLine, TaskReport } from "../../adapters/node-cli/runLines.ts"
+import { hostVersion } from "../../adapters/test/RealHost.ts"
 import { decodeLines, password, Rig, run } from "./cliRig.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -13,23 +15,54 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Where nobody may make a folder, not even root. */
 const readOnly = "/sys/kernel"
 
-const installed = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const folder = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-package-" })
-  const npm = (cwd: string, ...args: ReadonlyArray<string>) =>
-    spawner.string(ChildProcess.make("npm", args, { cwd, extendEnv: true }))
-  yield* npm(root, "pack", "--ignore-scripts", "--silent", "--pack-destination", folder)
-  const [tarball = ""] = yield* fs.readDirectory(folder)
-  yield* fs.writeFileString(`${folder}/package.json`, "{ \"private\": true }")
-  yield* npm(folder, "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${tarball}`)
-  return Rig.layer({
-    folder: `${folder}/node_modules/opencode-orchestrator-effect`,
-    program: [`${folder}/node_modules/.bin/opencode-orchestrator`]
-  })
-}).pipe(Layer.unwrap, Layer.provideMerge(NodeServices.layer), Layer.orDie)
+/** `isBesideHost`: together with OpenCode, whose program would be the third copy of 170 MB on this disk, and so is a link. */
+const installed = ({ isBesideHost }: { readonly isBesideHost: boolean }) =>
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+    const folder = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-package-" })
+    const npm = (cwd: string, ...args: ReadonlyArray<string>) =>
+      spawner.string(ChildProcess.make("npm", args, { cwd, extendEnv: true }))
+    yield* npm(root, "pack", "--ignore-scripts", "--silent", "--pack-destination", folder)
+    const [tarball = ""] = yield* fs.readDirectory(folder)
+    yield* fs.writeFileString(`${folder}/package.json`, "{ \"private\": true }")
+    yield* npm(folder, "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${tarball}`)
+    if (isBesideHost) {
+      const host = `${folder}/node_modules/opencode-ai`
+      yield* fs.makeDirectory(`${host}/bin`, { recursive: true })
+      yield* fs.copyFile(`${root}node_modules/opencode-ai/package.json`, `${host}/package.json`)
+      yield* fs.symlink(`${root}node_modules/opencode-ai/bin/opencode.exe`, `${host}/bin/opencode.exe`)
+    }
+    return Rig.layer({
+      folder: `${folder}/node_modules/opencode-orchestrator-effect`,
+      program: [`${folder}/node_modules/.bin/opencode-orchestrator`]
+    })
+  }).pipe(Layer.unwrap, Layer.provideMerge(NodeServices.layer), Layer.orDie)
 
-layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
+/** Without any program of OpenCode on it. */
+const bare = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` }
+
+layer(installed({ isBesideHost: true }), { excludeTestServices: true, timeout: "60 seconds" })(
+  "the packed tarball, installed beside OpenCode,",
+  (it) => {
+    it.effect(
+      "runs that OpenCode where neither the PATH nor the project has one, and says which",
+      () =>
+        Effect.gen(function*() {
+          const { project } = yield* Rig
+          const ran = yield* run(["run", "goal"], { cwd: yield* project(), env: bare })
+          assert.strictEqual(ran.code, 0, ran.stdout + ran.stderr)
+          assert.match(
+            ran.stdout,
+            new RegExp(`OpenCode ${hostVersion} \\(\\S+/node_modules/opencode-ai/bin/opencode\\.exe\\) listens on`)
+          )
+        }),
+      60_000
+    )
+  }
+)
+
+layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: "60 seconds" })(
   "the packed tarball, installed with npm,",
   (it) => {
     it.effect("is a plugin that OpenCode loads", () =>
@@ -135,14 +168,13 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
       Effect.gen(function*() {
         const { project } = yield* Rig
         const fs = yield* FileSystem.FileSystem
-        const path = yield* Path.Path
         const blocked = yield* project()
         yield* fs.writeFileString(`${blocked}/.opencode/orchestrator`, "in the way")
         const broken = yield* project({ "opencode.json": "{ \"model\": " })
         const [first, second, third] = yield* Effect.all([
           run(["run", "goal"], { cwd: blocked }),
           run(["run", "goal"], { cwd: broken }),
-          run(["run", "goal"], { cwd: broken, env: { PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` } })
+          run(["run", "goal"], { cwd: broken, env: bare })
         ], { concurrency: 3 })
         assert.strictEqual(first.code, 2, first.stdout + first.stderr)
         assert.include(first.stderr, "Nothing can be recorded in")
