@@ -1,6 +1,6 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Result, Schedule, Schema } from "effect"
+import { Config, Deferred, type Duration, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
@@ -66,39 +66,51 @@ const readUrl = (text: string): Effect.Effect<string, CommandFailed> =>
     return Effect.succeed(url.href.replace(/\/+$/, ""))
   })
 
-/** The server's answer to the first question that it is asked; says plainly what is wrong when there is none. */
+/** How long a server may take to say that it is one: that needs nothing of the project. */
+const patience = "20 seconds" satisfies Duration.Input
+
+/** How long it may take to make the project ready: at the first time it installs what its plugins need. */
+const readyLimit = "2 minutes" satisfies Duration.Input
+
+/** What the server says of itself and of the project; says plainly what is wrong when it does not. */
 const firstAnswer = Effect.fnUntraced(function*(client: OpencodeClient, url: string) {
-  const patience = "20 seconds"
-  const answer = yield* Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
-    Effect.timeoutOption(patience),
-    Effect.result
+  const ask = <A>(question: (signal: AbortSignal) => Promise<A>, limit: Duration.Input & string, tooLate: string) =>
+    Effect.tryPromise(question).pipe(
+      Effect.option, // the client cannot read what answers
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () => Effect.fail(unavailable(`${tooLate} within ${limit}.`))
+      })
+    )
+  const health = yield* ask(
+    (signal) => client.global.health({ signal }),
+    patience,
+    `What listens at ${url} has not answered, as an OpenCode does,`
   )
-  if (Result.isSuccess(answer) && Option.isNone(answer.success)) {
-    return yield* unavailable(`What listens at ${url} has not answered within ${patience}: is it an OpenCode?`)
-  }
-  const { data, response } = Result.isSuccess(answer)
-    ? Option.getOrThrow(answer.success)
-    : { data: undefined, response: undefined }
-  if (response?.status === 401 || response?.status === 403) {
+  const status = Option.getOrUndefined(health)?.response?.status
+  if (status === 401 || status === 403) {
     return yield* unavailable(
       `The OpenCode at ${url} refuses the password: set OPENCODE_SERVER_PASSWORD (and OPENCODE_SERVER_USERNAME) as it has them.`
     )
   }
-  if (Result.isSuccess(answer) && response === undefined) {
+  if (Option.isSome(health) && status === undefined) {
     return yield* unavailable(`No OpenCode answers at ${url}: start one with "opencode serve", or leave --url out.`)
   }
-  const where = Schema.decodeUnknownOption(Where)(data)
+  const where = Option.flatMap(
+    yield* ask(
+      (signal) => client.path.get({}, { signal }),
+      readyLimit,
+      `The OpenCode at ${url} has not made the project ready`
+    ),
+    ({ data }) => Schema.decodeUnknownOption(Where)(data)
+  )
   if (Option.isNone(where)) {
     return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows: look at the address.`)
   }
   const { directory, worktree } = where.value
-  const health = yield* Effect.tryPromise((signal) => client.global.health({ signal })).pipe(
-    Effect.timeout(patience),
-    Effect.map((answer) => Schema.decodeUnknownOption(Health)(answer.data)),
-    Effect.orElseSucceed(() => Option.none<typeof Health.Type>())
-  )
+  const version = Option.flatMap(health, ({ data }) => Schema.decodeUnknownOption(Health)(data))
   // As the plugin finds its root: without version control the host gives the file system's.
-  return { root: worktree === "/" ? directory : worktree, version: Option.getOrUndefined(health)?.version }
+  return { root: worktree === "/" ? directory : worktree, version: Option.getOrUndefined(version)?.version }
 })
 
 const Health = Schema.Struct({ version: Schema.String })
@@ -108,12 +120,17 @@ const Where = Schema.Struct({ directory: Schema.String, worktree: Schema.String 
 /** How long a host that runs elsewhere may be out of reach. */
 const outOfReach = "60 seconds"
 
-/** A server that runs already. */
-export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
+/** A server that runs already, which has answered once. */
+export const reach = Effect.fnUntraced(function*(url: string, directory: string) {
   const address = yield* readUrl(url)
   const { password, username } = yield* credentials
   const client = connect(address, directory, username, Option.getOrUndefined(password))
-  const { root, version } = yield* firstAnswer(client, address)
+  return { address, client, ...(yield* firstAnswer(client, address)) }
+})
+
+/** The same, watched over. */
+export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
+  const { address, client, root, version } = yield* reach(url, directory)
   const isThere = Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
     Effect.timeout("10 seconds"),
     Effect.map(({ response }) => response !== undefined),

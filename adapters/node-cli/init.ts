@@ -133,8 +133,9 @@ const formatOf = (text: string): FormattingOptions => {
 
 /** The lines that differ, between those that both have. */
 const difference = (before: string, after: string): ReadonlyArray<string> => {
-  const old = before === "" ? [] : before.split("\n")
-  const fresh = after.split("\n")
+  const linesOf = (text: string) => (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n")
+  const old = before === "" ? [] : linesOf(before)
+  const fresh = linesOf(after)
   let head = 0
   while (head < Math.min(old.length, fresh.length) && old[head] === fresh[head]) head++
   let tail = 0

@@ -1,6 +1,6 @@
 /** The command line: `opencode-orchestrator`. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Effect, Exit, Option, Runtime } from "effect"
+import { Console, Effect, Exit, Option, Runtime } from "effect"
 import { CliError, Command } from "effect/cli"
 import { demo } from "./demo.ts"
 import { doctor } from "./doctor.ts"
@@ -27,8 +27,18 @@ const isUsageError = (exit: Exit.Exit<unknown, unknown>): boolean => {
     && error.value.errors.length > 0
 }
 
+/** Read as a row of one-letter options, a goal is answered with a complaint about each letter. */
+const hint = (error: unknown) => {
+  const [, , command = "", ...rest] = process.argv
+  const goal = command !== "run" ? undefined : rest.find((arg) => /^-\S*\s/.test(arg) || /^-[^-=]{2}/.test(arg))
+  return CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length > 0 && goal !== undefined
+    ? Console.error(`\nWhat begins with "-" and is no option goes behind "--": opencode-orchestrator run -- "${goal}"`)
+    : Effect.void
+}
+
 packageRoot.pipe(
   Effect.flatMap(({ version }) => Command.run(root, { version })),
+  Effect.tapError(hint),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({
     teardown: (exit, onExit) =>

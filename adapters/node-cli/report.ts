@@ -1,5 +1,4 @@
 /** `report`: a mission from its goal to its end, as a page, as Markdown, or as data. */
-import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Clock, Console, Effect, FileSystem, Option, Path, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { maskReport, toJson, toMarkdown } from "../../src/domain/Report.ts"
@@ -8,6 +7,8 @@ import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { messageText, type SessionId } from "../../src/domain/Session.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { usage } from "./exit.ts"
+import { reach } from "./hosts.ts"
+import { whyUnusable } from "./options.ts"
 import { dirFlag, failed, findGroup, layerProject, openProject } from "./project.ts"
 
 const formats = ["html", "markdown", "json"] as const
@@ -34,6 +35,7 @@ export const report = Command.make(
   },
   Effect.fn("report")(function*({ format, mission, out, url }) {
     const path = yield* Path.Path
+    if (Option.contains(out, "")) return yield* usage("--out is empty: name a file, or - for the terminal.")
     const project = yield* openProject
     const group = yield* findGroup(project, mission)
     const told = maskReport({
@@ -50,7 +52,7 @@ export const report = Command.make(
       ? path.resolve(out.value)
       : path.join(project.root, ".opencode", "orchestrator", "reports", name)
     yield* write(file, `${text}\n`).pipe(
-      Effect.mapError(({ message }) => failed(`The report cannot be written. ${message}`))
+      Effect.mapError((error) => failed(`The report cannot be written: ${file} ${whyUnusable(error)}.`))
     )
     yield* Console.log(file)
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
@@ -68,20 +70,19 @@ export const report = Command.make(
 const write = Effect.fnUntraced(function*(file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
+  const fresh = `${file}.${process.pid}.new`
   yield* fs.makeDirectory(path.dirname(file), { recursive: true })
-  yield* fs.remove(`${file}.new`, { force: true })
-  yield* fs.writeFileString(`${file}.new`, text, { flag: "wx" }) // never through a link that was put there
-  yield* fs.rename(`${file}.new`, file)
+  yield* fs.writeFileString(fresh, text, { flag: "wx" }).pipe( // never through a link that was put there
+    Effect.andThen(fs.rename(fresh, file)),
+    Effect.onError(() => Effect.ignore(fs.remove(fresh, { force: true })))
+  )
 })
 
 /** What the Commander said last, as the host has it. */
 const lastAnswer = Effect.fnUntraced(function*(url: string, directory: string, root: SessionId) {
-  if (!/^https?:\/\/\S+$/.test(url)) {
-    return yield* usage(`--url must be the address of an OpenCode server, and "${url}" is none.`)
-  }
-  const sessions = makeSessionClient(createOpencodeClient({ baseUrl: url, directory }), Stream.empty)
+  const sessions = makeSessionClient((yield* reach(url, directory)).client, Stream.empty)
   const messages = yield* sessions.messages(root, messagesRead).pipe(
-    Effect.mapError(({ message }) => failed(`OpenCode at ${url} does not tell: ${message}`))
+    Effect.mapError(({ message }) => failed(`OpenCode does not tell what was said last: ${message}`))
   )
   const spoken = messages.findLast((message) => message.role === "assistant" && messageText(message) !== "")
   return spoken === undefined ? undefined : messageText(spoken)

@@ -1,5 +1,5 @@
 /** `opencode-orchestrator run`: a mission, or a plan, from a terminal, a script or CI. */
-import { Effect, FileSystem, Logger, Option, Stream } from "effect"
+import { Effect, Logger, Option, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { commander } from "../../src/agents/team.ts"
 import { SessionId } from "../../src/domain/Session.ts"
@@ -22,7 +22,7 @@ import {
   withPlugin
 } from "./hosts.ts"
 import { type MissionOrder, runMission } from "./missionRun.ts"
-import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, requireWritable } from "./options.ts"
+import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, readText, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { checkPlan, runPlan } from "./planRun.ts"
 import { type Program, requireProgram } from "./program.ts"
@@ -234,7 +234,7 @@ const plan = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
   const { limits } = yield* readLimits(given)
   const directory = yield* readDirectory(given.dir)
   const source = Option.isSome(given.plan)
-    ? { plan: yield* readPlanFile(given.plan.value) }
+    ? { plan: yield* checkPlan(yield* readText("--plan", given.plan.value), given.plan.value) }
     : { goal: Option.getOrElse(given.decompose, () => "").trim() }
   if ("goal" in source && source.goal === "") return yield* usage("--decompose takes the goal to make a plan for.")
   const { version } = yield* packageRoot
@@ -264,14 +264,6 @@ const plan = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
     resumeCommand: (file) => ["opencode-orchestrator run --plan", quote(file), ...inDirectory].join(" ")
   })
   if (end.exit !== exitCodes.complete) return yield* new Ended({ exit: end.exit })
-})
-
-const readPlanFile = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
-  const text = yield* fs.readFileString(file).pipe(
-    Effect.mapError(({ message }) => usage(`--plan: ${file} cannot be read: ${message}`))
-  )
-  return yield* checkPlan(text, file)
 })
 
 const quote = (text: string): string => /^[\w./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`

@@ -314,7 +314,7 @@ describe("report", () => {
         { version: 1, "mission.root": "ses_root", "tasks[0].id": "task_a", "tasks[1].id": "task_b" }
       )
       const refused = yield* run(directory, "report", "--url", "nonsense")
-      assert.include(refused.output, "--url must be the address of an OpenCode server")
+      assert.include(refused.output, "--url must look like http")
       assert.strictEqual(refused.code, 2)
     }).pipe(Effect.scoped)
   )

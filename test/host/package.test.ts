@@ -111,6 +111,26 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
           assert.match(tasks.stdout, /^ses_\w+ complete .*\n {2}- task_\w+ completed .* build one/)
           assert.match(missions.stdout, /^ses_\w+ complete .* WORK on it\n/)
           assert.include(report.stdout, "result of build two")
+          // Nothing of what was there is lost for a report that cannot be written.
+          yield* fs.makeDirectory(`${cwd}/taken`)
+          yield* fs.writeFileString(`${cwd}/taken.new`, "somebody's")
+          const { servers } = yield* Rig
+          const [taken, refused, shown] = yield* Effect.all([
+            here("report", "--out", "taken"),
+            here("report", "--url", yield* servers.live),
+            here("report", "--url", "http://user:hush@127.0.0.1:1")
+          ], { concurrency: 3 })
+          assert.strictEqual(taken.code, 1)
+          assert.include(taken.stderr, "taken is a folder")
+          assert.deepStrictEqual((yield* fs.readDirectory(cwd)).filter((name) => name.startsWith("taken")).toSorted(), [
+            "taken",
+            "taken.new"
+          ])
+          assert.strictEqual(yield* fs.readFileString(`${cwd}/taken.new`), "somebody's")
+          assert.strictEqual(refused.code, 5)
+          assert.include(refused.stderr, "refuses the password")
+          assert.strictEqual(shown.code, 2)
+          assert.notInclude(shown.stdout + shown.stderr, "hush")
         }),
       120_000
     )
@@ -119,6 +139,8 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
       Effect.gen(function*() {
         const { project, servers } = yield* Rig
         const [live, plain, directory] = yield* Effect.all([servers.live, servers.plain, project()], { concurrency: 3 })
+        const fs = yield* FileSystem.FileSystem
+        yield* fs.writeFile(`${directory}/latin.md`, Buffer.from("- [ ] T1: the caf\u00e9 | agent:Builder\n", "latin1"))
         const cases: ReadonlyArray<
           readonly [args: ReadonlyArray<string>, code: number, says: string, env?: Record<string, string>]
         > = [
@@ -129,9 +151,25 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
           [["run", "goal", "--dir", `${directory}/none`], 2, "--dir must be a folder"],
           [["run", "goal", "--model", "model"], 2, "--model must look like provider/model"],
           [["run", "goal", "--url", "http://127.0.0.1:1"], 5, "No OpenCode answers at http://127.0.0.1:1"],
-          [["tasks", "--dir", `${directory}/none`], 2, "--dir must be a folder"],
+          [["run", "goal", "--dir", ""], 2, "--dir is empty"],
+          [["run", "- [ ] mend it"], 2, "run -- \"- [ ] mend it\""],
+          [["run", "goal", "--budget-time", "0h"], 2, "it takes a time above 0 with its unit, such as 2h"],
+          [["run", "goal", "--budget-tasks", "1.5"], 2, "it takes a whole number above 0"],
+          [["run", "goal", "--url", "http://user:hush@127.0.0.1:1"], 2, "--url may hold no password"],
+          ...["tasks", "missions", "watch", "logs", "report", "init", "doctor"].flatMap((name) =>
+            [`${directory}/none`, `${directory}/README.md`].map((dir) =>
+              [[name, "--dir", dir], 2, "--dir must be a folder"] as const
+            )
+          ),
+          [["logs", "--lines", "-3", "--dir", directory], 2, "--lines must be a whole number above 0"],
+          [["report", "--out", "", "--dir", directory], 2, "--out is empty"],
           [["report", "ses_none", "--dir", directory], 1, "ses_none"],
-          [["run", "--plan", `${directory}/none.md`], 2, "none.md cannot be read"],
+          [["run", "--plan", `${directory}/none.md`], 2, "none.md does not exist"],
+          [["run", "--plan", directory], 2, "is a folder"],
+          [["run", "--plan", ""], 2, "--plan is empty"],
+          [["run", "--plan", "/dev/zero"], 2, "has more than"],
+          [["run", "--plan", process.execPath], 2, "has more than"],
+          [["run", "--plan", `${directory}/latin.md`], 2, "latin.md is not text in UTF-8"],
           [["run", "--plan", `${directory}/README.md`], 2, "There is no task in it"],
           [["run", "goal", "--dir", readOnly, "--url", live], 2, "Nothing can be recorded in", password],
           [["run", "goal", "--url", "localhost"], 2, "--url must look like"],
@@ -158,6 +196,7 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
             assert.strictEqual(ran.code, code, `${args.join(" ")}: ${ran.stdout}${ran.stderr}`)
             assert.include(ran.stderr, says)
             assert.notInclude(ran.stderr, "    at ")
+            assert.notInclude(ran.stdout + ran.stderr, "hush")
           }), { concurrency: 4, discard: true })
         const json = yield* run(["run", "goal", "--url", "http://127.0.0.1:1", "--json"])
         const last = (yield* decodeLines(json.stdout)).at(-1)
