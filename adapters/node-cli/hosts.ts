@@ -104,13 +104,20 @@ const firstAnswer = Effect.fnUntraced(function*(client: OpencodeClient, url: str
     ),
     ({ data }) => Schema.decodeUnknownOption(Where)(data)
   )
+  const version = Option.getOrUndefined(
+    Option.flatMap(health, ({ data }) => Schema.decodeUnknownOption(Health)(data))
+  )?.version
+  if (Option.isNone(where) && version !== undefined) {
+    return yield* unavailable(
+      `The OpenCode ${version} at ${url} cannot open the project: its log says why, and often its config or a full disk is the reason.`
+    )
+  }
   if (Option.isNone(where)) {
     return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows: look at the address.`)
   }
   const { directory, worktree } = where.value
-  const version = Option.flatMap(health, ({ data }) => Schema.decodeUnknownOption(Health)(data))
   // As the plugin finds its root: without version control the host gives the file system's.
-  return { root: worktree === "/" ? directory : worktree, version: Option.getOrUndefined(version)?.version }
+  return { root: worktree === "/" ? directory : worktree, version }
 })
 
 const Health = Schema.Struct({ version: Schema.String })
@@ -252,7 +259,7 @@ export const start = Effect.fn("start")(function*(options: {
 
 const didNotStart = (error: Error): CommandFailed => {
   if (Schema.is(HostDidNotStart)(error)) {
-    const lines = error.output.trim().split("\n").filter((line) => line.trim() !== "").slice(-5)
+    const lines = error.output.trim().split("\n").filter((line) => line.trim() !== "").slice(-10)
     return unavailable(
       `OpenCode ended before it was listening. Its last words:\n${
         lines.map((line) => `  ${line}`).join("\n") || "  none"

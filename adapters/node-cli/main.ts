@@ -36,7 +36,20 @@ const hint = (error: unknown) => {
     : Effect.void
 }
 
-packageRoot.pipe(
+/** Whoever reads what is told, or the terminal, is gone: that stops a command in order, as one Ctrl-C does. */
+const stopWhenUnread = Effect.sync(() => {
+  let isStopping = false
+  const stops = () => void (isStopping = true)
+  process.on("SIGINT", stops)
+  process.on("SIGTERM", stops)
+  const onGone = () => void (!isStopping && process.kill(process.pid, "SIGTERM"))
+  process.on("SIGHUP", onGone)
+  process.stdout.on("error", onGone)
+  process.stderr.on("error", onGone)
+})
+
+stopWhenUnread.pipe(
+  Effect.andThen(packageRoot),
   Effect.flatMap(({ version }) => Command.run(root, { version })),
   Effect.tapError(hint),
   Effect.provide(NodeServices.layer),

@@ -22,7 +22,10 @@ export const readDirectory = Effect.fnUntraced(function*(text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   if (text.trim() === "") return yield* usage("--dir is empty: name a folder, or leave it out for this one.")
-  const directory = path.resolve(text)
+  const directory = yield* Effect.try({
+    try: () => path.resolve(text),
+    catch: () => usage("The folder that this runs in is gone: go to another one, or name one with --dir.")
+  })
   const info = yield* Effect.option(fs.stat(directory)) // unreadable counts as missing
   return Option.isSome(info) && info.value.type === "Directory"
     ? yield* fs.realPath(directory).pipe(Effect.mapError(({ message }) => usage(message)))

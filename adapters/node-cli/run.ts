@@ -326,10 +326,6 @@ const endAtOnce = (host: Host) =>
     }
     process.on("SIGINT", onSignal)
     process.on("SIGTERM", onSignal)
-    // The terminal, or whoever reads the lines, is gone: that stops it as well, once.
-    const onGone = () => void (count === 0 && process.kill(process.pid, "SIGTERM"))
-    process.on("SIGHUP", onGone)
-    process.stdout.on("error", onGone)
   })
 
 /** The project's settings; what is not understood of them is said. Nothing runs where nothing can be recorded. */

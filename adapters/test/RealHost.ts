@@ -3,7 +3,7 @@
  * a scripted model as its provider, stopped with the scope.
  */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
+import { Effect, Fiber, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { createRequire } from "node:module"
 import { ScriptedModel } from "./ScriptedModel.ts"
@@ -136,24 +136,24 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
   )
   const output = yield* Ref.make<ReadonlyArray<string>>([])
   const lines = yield* Queue.sliding<string>(1_000)
-  yield* Stream.decodeText(handle.all).pipe(
+  const reading = yield* Stream.decodeText(handle.all).pipe(
     Stream.splitLines,
     Stream.runForEach((line) =>
       Ref.update(output, (all) => [...all.slice(-999), line]).pipe(Effect.andThen(Queue.offer(lines, line)))
     ),
-    Effect.ensuring(Queue.offer(lines, "")),
     Effect.forkScoped
   )
-  const url = yield* Effect.gen(function*() {
-    while (true) {
-      const line = yield* Queue.take(lines)
-      const match = /listening on (http:\S+)/.exec(line)
-      if (match?.[1] !== undefined) return match[1]
-      if (!(yield* handle.isRunning)) {
-        return yield* new HostDidNotStart({ output: (yield* Ref.get(output)).join("\n") })
-      }
-    }
-  })
+  const listening = Queue.take(lines).pipe(
+    Effect.map((line) => /listening on (http:\S+)/.exec(line)?.[1]),
+    Effect.repeat({ until: (found) => found !== undefined })
+  )
+  // Its output may end before the process does, and a child of it may hold it open for longer.
+  const ended = Effect.ignore(handle.exitCode).pipe(
+    Effect.andThen(Effect.timeoutOption(Fiber.await(reading), "1 second")),
+    Effect.andThen(Ref.get(output)),
+    Effect.flatMap((all) => Effect.fail(new HostDidNotStart({ output: all.join("\n") })))
+  )
+  const url = yield* Effect.raceFirst(listening, ended)
   return {
     url,
     client: createOpencodeClient({ baseUrl: url, directory: options.directory }),

@@ -210,11 +210,19 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
         const blocked = yield* project()
         yield* fs.writeFileString(`${blocked}/.opencode/orchestrator`, "in the way")
         const broken = yield* project({ "opencode.json": "{ \"model\": " })
-        const [first, second, third] = yield* Effect.all([
+        // Its output ends before it does.
+        const mute = yield* project({
+          "bin/opencode": "#!/bin/sh\necho 'no home' >&2\nexec >&- 2>&-\nsleep 1\nexit 1\n"
+        })
+        yield* fs.chmod(`${mute}/bin/opencode`, 0o755)
+        const [first, second, third, fourth] = yield* Effect.all([
           run(["run", "goal"], { cwd: blocked }),
           run(["run", "goal"], { cwd: broken }),
-          run(["run", "goal"], { cwd: broken, env: bare })
-        ], { concurrency: 3 })
+          run(["run", "goal"], { cwd: broken, env: bare }),
+          run(["run", "goal"], { cwd: mute, env: { PATH: `${mute}/bin:${bare.PATH}` } })
+        ], { concurrency: 4 })
+        assert.strictEqual(fourth.code, 5, fourth.stdout + fourth.stderr)
+        assert.include(fourth.stderr, "OpenCode ended before it was listening. Its last words:\n  no home")
         assert.strictEqual(first.code, 2, first.stdout + first.stderr)
         assert.include(first.stderr, "Nothing can be recorded in")
         assert.strictEqual(second.code, 5, second.stdout + second.stderr)
