@@ -111,6 +111,10 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
           assert.match(tasks.stdout, /^ses_\w+ complete .*\n {2}- task_\w+ completed .* build one/)
           assert.match(missions.stdout, /^ses_\w+ complete .* WORK on it\n/)
           assert.include(report.stdout, "result of build two")
+          const [session = ""] = /ses_\w+/.exec(missions.stdout) ?? []
+          const foreign = yield* run(["run", "--resume", session], { cwd: yield* project() })
+          assert.strictEqual(foreign.code, 2, foreign.stdout + foreign.stderr)
+          assert.include(foreign.stderr, `belongs to another project: add --dir ${cwd}`)
           // Nothing of what was there is lost for a report that cannot be written.
           yield* fs.makeDirectory(`${cwd}/taken`)
           yield* fs.writeFileString(`${cwd}/taken.new`, "somebody's")
