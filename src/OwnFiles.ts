@@ -43,12 +43,18 @@ export const ownFolder = Effect.fnUntraced(function*(disk: Disk, root: string, .
 export const writeOnce = (fs: FileSystem.FileSystem, file: string, text: string) =>
   fs.writeFileString(file, text, { flag: "wx" }).pipe(unlessThere)
 
-/** Puts a whole file in the place of one, or of nothing. By one writer at a time. */
-export const replaceFile = Effect.fnUntraced(function*(fs: FileSystem.FileSystem, file: string, text: string) {
-  const fresh = `${file}.new`
+/** Puts a whole file in the place of one, or of nothing; until then it stands in `fresh`. By one writer at a time. */
+export const replaceFile = Effect.fnUntraced(function*(
+  fs: FileSystem.FileSystem,
+  file: string,
+  text: string,
+  fresh = `${file}.new`
+) {
   yield* fs.remove(fresh, { force: true })
-  yield* fs.writeFileString(fresh, text, { flag: "wx" })
-  yield* fs.rename(fresh, file)
+  yield* fs.writeFileString(fresh, text, { flag: "wx" }).pipe(
+    Effect.andThen(fs.rename(fresh, file)),
+    Effect.tapError(() => Effect.ignore(fs.remove(fresh, { force: true }))) // the error that matters is the other one
+  )
 })
 
 /** Adds to a file, or begins it. What is no file goes from its place: a pipe would hold up who writes to it. */

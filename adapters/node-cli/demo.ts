@@ -13,6 +13,7 @@ import { asFailure, CommandFailed, Ended, exitCodes, unavailable, usage } from "
 import { type Host, isLive, pluginUrl } from "./hosts.ts"
 import { runMission } from "./missionRun.ts"
 import { readDirectory, readModel } from "./options.ts"
+import { requireProgram } from "./program.ts"
 import { runInHost } from "./run.ts"
 import { makeReporter } from "./runLines.ts"
 
@@ -90,10 +91,12 @@ const scriptedDemo = Effect.fnUntraced(function*(limit: Duration.Duration) {
   const say = (message: string) => order.reporter.tell({ type: "host", state: "started", detail: message })
   const path = yield* Path.Path
   const plugin = yield* pluginUrl
+  const program = yield* requireProgram(path.resolve("."))
   const directory = yield* makeProject(projectFiles)
   yield* say(`a new project in ${directory}; its tests: ${(yield* runTests(directory)).words}`)
   const programs = yield* Config.String("PATH").pipe(Config.withDefault("/usr/bin:/bin"))
   const server = yield* startHost({
+    binary: program.file,
     directory,
     plugin: [plugin],
     // The agents run node in the host's shell: the one that runs this.
@@ -106,6 +109,7 @@ const scriptedDemo = Effect.fnUntraced(function*(limit: Duration.Duration) {
   const host: Host = {
     ...server,
     root: directory,
+    version: undefined,
     isOurs: true,
     backs: yield* Queue.sliding<void>(1),
     gone: Effect.andThen(server.exited, unavailable("OpenCode has died.")),

@@ -15,9 +15,10 @@ import { loadConfig } from "../opencode-plugin/config.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { hostVersion } from "../test/RealHost.ts"
 import { Ended, exitCodes } from "./exit.ts"
-import { type Host, howToInstall, isLive, namesPlugin, resolvedConfig, start, usersBinary } from "./hosts.ts"
+import { type Host, isLive, namesPlugin, resolvedConfig, start } from "./hosts.ts"
 import { dirFlag, readDirectory, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
+import { findProgram, howToInstall, isAtLeast, oldestHost, type Program, updateHost, versionOf } from "./program.ts"
 
 /** What was looked at, what was seen, and what is to be done about it. */
 interface Finding {
@@ -71,13 +72,13 @@ const examine = Effect.fnUntraced(function*(directory: string, modelCheck: boole
     }
   })
   yield* tell(nodeFinding(process.versions.node))
-  const binary = yield* usersBinary(directory)
-  const version = yield* versionOf(binary)
-  yield* tell(binaryFinding(binary, version))
-  if (version === undefined) return findings
+  const program = yield* findProgram(directory)
+  const version = program === undefined ? undefined : yield* versionOf(program.file)
+  yield* tell(programFinding(program, version))
+  if (program === undefined || version === undefined) return findings
 
   // Without the additions of `run`: what the user's own OpenCode will do is what matters.
-  const started = yield* Effect.result(start({ directory, env: {}, news: () => Effect.void }))
+  const started = yield* Effect.result(start({ program, directory, env: {}, news: () => Effect.void }))
   if (Result.isFailure(started)) {
     yield* tell(
       bad(
@@ -90,7 +91,7 @@ const examine = Effect.fnUntraced(function*(directory: string, modelCheck: boole
   }
   const host = started.success
   yield* tell(good("OpenCode starts", `in ${host.root}`))
-  yield* tell(...(yield* pluginFindings(host, binary)))
+  yield* tell(...(yield* pluginFindings(host, program.file)))
   yield* tell(...(yield* settingFindings(host.root)))
   yield* tell(yield* folderFinding(host.root))
   yield* tell(
@@ -113,47 +114,21 @@ const signs = { good: ["ok  ", 32], note: ["note", 33], bad: ["BAD ", 31] } as c
 // ---- the programs ---------------------------------------------------------------------------------------------------
 
 const oldestNode = [22, 19]
-/** Since it, a plugin is loaded from its default export. */
-const oldestHost = [1, 18, 29]
-
-const isAtLeast = (version: string, oldest: ReadonlyArray<number>): boolean => {
-  const parts = version.split(/[.-]/).map(Number)
-  const place = oldest.findIndex((part, index) => parts[index] !== part)
-  return place < 0 || (parts[place] ?? 0) > (oldest[place] ?? 0)
-}
-
 const nodeFinding = (version: string): Finding =>
   isAtLeast(version, oldestNode)
     ? good("Node", version)
     : bad("Node", version, `Install Node ${oldestNode.join(".")} or later: https://nodejs.org`)
 
-const versionOf = Effect.fnUntraced(function*(binary: string) {
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const text = yield* spawner.string(ChildProcess.make(binary, ["--version"], { extendEnv: true })).pipe(
-    Effect.timeout("20 seconds"),
-    Effect.orElseSucceed(() => "")
-  )
-  return /\d+\.\d+\.\d+\S*/.exec(text)?.[0]
-})
-
-const binaryFinding = (binary: string, version: string | undefined): Finding => {
-  if (version === undefined) {
-    return bad(
-      "OpenCode",
-      `${binary} does not run`,
-      howToInstall
-    )
+const programFinding = (program: Program | undefined, version: string | undefined): Finding => {
+  if (program === undefined) {
+    return bad("OpenCode", "there is none on the PATH, in the project, or beside this package", howToInstall)
   }
-  if (!isAtLeast(version, oldestHost)) {
-    return bad("OpenCode", `${version} (${binary})`, `Update it to ${oldestHost.join(".")} or later: opencode upgrade`)
-  }
+  if (version === undefined) return bad("OpenCode", `${program.file} does not run`, howToInstall)
+  const found = `${version} (of ${program.from}: ${program.file})`
+  if (!isAtLeast(version, oldestHost)) return bad("OpenCode", found, updateHost)
   return version.split(".")[0] === hostVersion.split(".")[0]
-    ? good("OpenCode", `${version} (${binary})`)
-    : note(
-      "OpenCode",
-      `${version} (${binary})`,
-      `The plugin was made for ${hostVersion}; another major version may not load it.`
-    )
+    ? good("OpenCode", found)
+    : note("OpenCode", found, `The plugin was made for ${hostVersion}; another major version may not load it.`)
 }
 
 // ---- the plugin -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 /** The OpenCode that a command works with: the user's own, reached by its URL, or one started for it and watched over. */
 import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Config, Deferred, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
+import { Config, Deferred, type Duration, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
 import { pathToFileURL } from "node:url"
@@ -10,9 +10,10 @@ import { formatModel, type ModelRef } from "../../src/domain/Session.ts"
 import { SessionClient } from "../../src/host/SessionClient.ts"
 import { type HostConfig, register } from "../opencode-plugin/registration.ts"
 import { connect, listen } from "../opencode-sdk/OpencodeSessionClient.ts"
-import { findBinary, HostDidNotStart, serve } from "../test/RealHost.ts"
+import { HostDidNotStart, serve } from "../test/RealHost.ts"
 import { type CommandFailed, unavailable, usage } from "./exit.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
+import { isAtLeast, oldestHost, type Program, updateHost } from "./program.ts"
 
 export interface Host {
   readonly url: string
@@ -22,6 +23,8 @@ export interface Host {
   /** The root of the project, where the journals lie. */
   readonly root: string
   readonly isOurs: boolean
+  /** As it says itself; none of what is older than that question. */
+  readonly version: string | undefined
   /** Holds a value when the host has come back, which nobody has taken notice of yet. */
   readonly backs: Queue.Queue<void>
   /** Fails when the host is gone for good. */
@@ -54,39 +57,78 @@ const readUrl = (text: string): Effect.Effect<string, CommandFailed> =>
     return Effect.succeed(url.href.replace(/\/+$/, ""))
   })
 
-/** The server's answer to the first question that it is asked; says plainly what is wrong when there is none. */
+/** How long a server may take to say that it is one: that needs nothing of the project. */
+const patience = "20 seconds" satisfies Duration.Input
+
+/** How long it may take to make the project ready: at the first time it installs what its plugins need. */
+const readyLimit = "2 minutes" satisfies Duration.Input
+
+/** What the server says of itself and of the project; says plainly what is wrong when it does not. */
 const firstAnswer = Effect.fnUntraced(function*(client: OpencodeClient, url: string) {
-  const answer = yield* Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
-    Effect.timeout("20 seconds"),
-    Effect.option
+  const ask = <A>(question: (signal: AbortSignal) => Promise<A>, limit: Duration.Input & string, tooLate: string) =>
+    Effect.tryPromise(question).pipe(
+      Effect.option, // the client cannot read what answers
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () => Effect.fail(unavailable(`${tooLate} within ${limit}.`))
+      })
+    )
+  const health = yield* ask(
+    (signal) => client.global.health({ signal }),
+    patience,
+    `What listens at ${url} has not answered, as an OpenCode does,`
   )
-  const status = Option.isNone(answer) ? undefined : answer.value.response?.status
+  const status = Option.getOrUndefined(health)?.response?.status
   if (status === 401 || status === 403) {
     return yield* unavailable(
       `The OpenCode at ${url} refuses the password: set OPENCODE_SERVER_PASSWORD (and OPENCODE_SERVER_USERNAME) as it has them.`
     )
   }
-  if (Option.isNone(answer) || status === undefined) {
+  if (Option.isSome(health) && status === undefined) {
     return yield* unavailable(`No OpenCode answers at ${url}: start one with "opencode serve", or leave --url out.`)
   }
-  const where = Schema.decodeUnknownOption(Where)(answer.value.data)
-  if (Option.isNone(where)) return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows.`)
+  const where = Option.flatMap(
+    yield* ask(
+      (signal) => client.path.get({}, { signal }),
+      readyLimit,
+      `The OpenCode at ${url} has not made the project ready`
+    ),
+    ({ data }) => Schema.decodeUnknownOption(Where)(data)
+  )
+  const version = Option.getOrUndefined(
+    Option.flatMap(health, ({ data }) => Schema.decodeUnknownOption(Health)(data))
+  )?.version
+  if (Option.isNone(where) && version !== undefined) {
+    return yield* unavailable(
+      `The OpenCode ${version} at ${url} cannot open the project: its log says why, and often its config or a full disk is the reason.`
+    )
+  }
+  if (Option.isNone(where)) {
+    return yield* unavailable(`What answers at ${url} is no OpenCode that this release knows: look at the address.`)
+  }
   const { directory, worktree } = where.value
   // As the plugin finds its root: without version control the host gives the file system's.
-  return worktree === "/" ? directory : worktree
+  return { root: worktree === "/" ? directory : worktree, version }
 })
+
+const Health = Schema.Struct({ version: Schema.String })
 
 const Where = Schema.Struct({ directory: Schema.String, worktree: Schema.String })
 
 /** How long a host that runs elsewhere may be out of reach. */
 const outOfReach = "60 seconds"
 
-/** A server that runs already. */
-export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
+/** A server that runs already, which has answered once. */
+export const reach = Effect.fnUntraced(function*(url: string, directory: string) {
   const address = yield* readUrl(url)
   const { password, username } = yield* credentials
   const client = connect({ url: address, directory, username, password: Option.getOrUndefined(password) })
-  const root = yield* firstAnswer(client, address)
+  return { address, client, ...(yield* firstAnswer(client, address)) }
+})
+
+/** The same, watched over. */
+export const attach = Effect.fn("attach")(function*(url: string, directory: string, news: HostNews) {
+  const { address, client, root, version } = yield* reach(url, directory)
   const isThere = Effect.tryPromise((signal) => client.path.get({}, { signal })).pipe(
     Effect.timeout("10 seconds"),
     Effect.map(({ response }) => response !== undefined),
@@ -106,7 +148,17 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
       yield* news("back", `OpenCode answers again at ${address}`)
     }
   })
-  const host: Host = { url: address, client, directory, root, isOurs: false, backs, gone, killNow: () => undefined }
+  const host: Host = {
+    url: address,
+    client,
+    directory,
+    root,
+    version,
+    isOurs: false,
+    backs,
+    gone,
+    killNow: () => undefined
+  }
   return host
 })
 
@@ -115,14 +167,17 @@ export const attach = Effect.fn("attach")(function*(url: string, directory: stri
 /** A server that dies this often is not started again. */
 const maxRestarts = 5
 
+/** How long a program may take to listen, or to say its config, which takes a second or two. */
+const startLimit = "60 seconds"
+
 /** Starts a server on loopback, with `env` in its environment, and starts it again when it dies. Stopped with the scope. */
 export const start = Effect.fn("start")(function*(options: {
+  readonly program: Program
   readonly directory: string
   readonly env: Record<string, string>
   readonly news: HostNews
 }) {
-  const { directory, news } = options
-  const binary = yield* usersBinary(directory)
+  const { directory, news, program } = options
   const { password, username } = yield* credentials
   // Whoever else is on this machine may reach loopback; without a password they could run commands as this user.
   const secret = Option.getOrElse(password, () => randomBytes(24).toString("base64url"))
@@ -134,7 +189,13 @@ export const start = Effect.fn("start")(function*(options: {
   let port = 0
 
   const once = Effect.fnUntraced(function*(count: number) {
-    const host = yield* serve({ binary, directory, env, extendEnv: true, port })
+    const host = yield* serve({ binary: program.file, directory, env, extendEnv: true, port }).pipe(
+      Effect.timeoutOrElse({
+        duration: startLimit,
+        orElse: () =>
+          Effect.fail(unavailable(`${program.file} has not begun to listen within ${startLimit}: is it an OpenCode?`))
+      })
+    )
     pid = host.pid
     port = Number(new URL(host.url).port)
     if (count === 0) yield* Deferred.succeed(first, host.url)
@@ -164,13 +225,14 @@ export const start = Effect.fn("start")(function*(options: {
     Effect.forkScoped
   )
   const url = yield* Deferred.await(first)
-  const root = yield* firstAnswer(client(url), url)
-  yield* news("started", `OpenCode listens on ${url}, in ${root}`)
+  const { root, version } = yield* firstAnswer(client(url), url)
+  yield* news("started", `OpenCode ${version ?? ""} (${program.file}) listens on ${url}, in ${root}`)
   const host: Host = {
     url,
     client: client(url),
     directory,
     root,
+    version,
     isOurs: true,
     backs,
     gone: Deferred.await(gone),
@@ -188,7 +250,7 @@ export const start = Effect.fn("start")(function*(options: {
 
 const didNotStart = (error: Error): CommandFailed => {
   if (Schema.is(HostDidNotStart)(error)) {
-    const lines = error.output.trim().split("\n").filter((line) => line.trim() !== "").slice(-5)
+    const lines = error.output.trim().split("\n").filter((line) => line.trim() !== "").slice(-10)
     return unavailable(
       `OpenCode ended before it was listening. Its last words:\n${
         lines.map((line) => `  ${line}`).join("\n") || "  none"
@@ -200,43 +262,24 @@ const didNotStart = (error: Error): CommandFailed => {
     : unavailable(`OpenCode could not be started: ${error.message}`)
 }
 
-/** The user's sessions belong to the OpenCode that the user runs: that on the PATH, the project's, this package's. */
-export const usersBinary = Effect.fnUntraced(function*(directory: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(path.sep === "/" ? ":" : ";")
-  const names = path.sep === "/" ? ["opencode"] : ["opencode.exe", "opencode.cmd"]
-  const places = [...folders.filter((folder) => folder !== ""), path.join(directory, "node_modules", ".bin")]
-  for (const place of places.flatMap((folder) => names.map((name) => path.join(folder, name)))) {
-    if (yield* Effect.orElseSucceed(fs.exists(place), () => false)) return place
-  }
-  return yield* findBinary
-})
-
-/** Said before anything is tried: what the system says of a program that is not there helps nobody. */
-export const requireBinary = Effect.fnUntraced(function*(directory: string) {
-  if ((yield* usersBinary(directory)) !== "opencode") return // a path: it was found
-  return yield* unavailable(`There is no OpenCode here. ${howToInstall}; or name a server that runs with --url.`)
-})
-
-export const howToInstall = "Install OpenCode: npm install --global opencode-ai, or https://opencode.ai"
-
 /** Our agents for a server without the plugin, under what the user's config says of them: the host's own tools in the place of ours. */
-export const withAgents = Effect.fnUntraced(function*(directory: string, model: ModelRef | undefined) {
-  const { folder } = yield* packageRoot
-  const users = yield* resolvedConfig(yield* usersBinary(directory), directory)
-  if (namesPlugin(users, folder) && model === undefined) return {}
-  const host: HostConfig = structuredClone(users)
-  register(host, defaults, [])
-  const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
-  return {
-    agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
-      ...agent,
-      ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
-      ...(model === undefined ? {} : { model: formatModel(model) })
-    }]))
+export const withAgents = Effect.fnUntraced(
+  function*(program: Program, directory: string, model: ModelRef | undefined) {
+    const { folder } = yield* packageRoot
+    const users = yield* resolvedConfig(program.file, directory)
+    if (namesPlugin(users, folder) && model === undefined) return {}
+    const host: HostConfig = structuredClone(users)
+    register(host, defaults, [])
+    const agents = Object.entries(host.agent ?? {}).filter(([name]) => team.some((known) => known.name === name))
+    return {
+      agent: Object.fromEntries(agents.map(([name, agent]) => [name, {
+        ...agent,
+        ...(isObject(agent?.["permission"]) ? { permission: withHostTools(agent["permission"]) } : {}),
+        ...(model === undefined ? {} : { model: formatModel(model) })
+      }]))
+    }
   }
-})
+)
 
 /** Reading and searching with what the host brings, wherever ours are allowed. */
 const withHostTools = (permission: Record<string, unknown>) => ({
@@ -244,6 +287,12 @@ const withHostTools = (permission: Record<string, unknown>) => ({
   ...(permission["grep_search"] === "allow" ? { grep: "allow" } : {}),
   ...(permission["glob_search"] === "allow" ? { glob: "allow", list: "allow" } : {})
 })
+
+/** What is older may work; where it does not, that is the first thing to look at. */
+export const ageOf = ({ version }: Host): string | undefined =>
+  version === undefined || isAtLeast(version, oldestHost)
+    ? undefined
+    : `OpenCode ${version} is older than this release was made for. ${updateHost}`
 
 // ---- the plugin in it -----------------------------------------------------------------------------------------------
 
@@ -265,7 +314,10 @@ export const resolvedConfig = Effect.fnUntraced(function*(binary: string, direct
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const text = yield* spawner.string(
     ChildProcess.make(binary, ["debug", "config"], { cwd: directory, extendEnv: true })
-  )
+  ).pipe(Effect.timeoutOrElse({
+    duration: startLimit,
+    orElse: () => Effect.fail(unavailable(`${binary} has not said its config within ${startLimit}: is it an OpenCode?`))
+  }))
   return Option.getOrElse(Schema.decodeOption(ConfigText)(text), (): Record<string, unknown> => ({}))
 })
 

@@ -1,11 +1,11 @@
 /** `opencode-orchestrator init`: adds the plugin to a project's OpenCode config, and changes nothing else in it. */
-import { Console, Effect, FileSystem, Option, Path, Schema } from "effect"
+import { Console, Effect, FileSystem, Option, Path, PlatformError, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import { applyEdits, type FormattingOptions, modify, parse, type ParseError, printParseErrorCode } from "jsonc-parser"
 import { pathToFileURL } from "node:url"
 import { asFailure, CommandFailed, exitCodes } from "./exit.ts"
 import { namesPlugin } from "./hosts.ts"
-import { dirFlag, readDirectory } from "./options.ts"
+import { dirFlag, readDirectory, whyUnusable } from "./options.ts"
 import { packageName, packageRoot } from "./packageRoot.ts"
 
 const names = ["opencode.json", "opencode.jsonc"]
@@ -133,8 +133,9 @@ const formatOf = (text: string): FormattingOptions => {
 
 /** The lines that differ, between those that both have. */
 const difference = (before: string, after: string): ReadonlyArray<string> => {
-  const old = before === "" ? [] : before.split("\n")
-  const fresh = after.split("\n")
+  const linesOf = (text: string) => (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n")
+  const old = before === "" ? [] : linesOf(before)
+  const fresh = linesOf(after)
   let head = 0
   while (head < Math.min(old.length, fresh.length) && old[head] === fresh[head]) head++
   let tail = 0
@@ -154,7 +155,12 @@ const backUp = Effect.fnUntraced(function*(file: string, text: string) {
     const backup = `${file}.backup${count === 1 ? "" : `-${count}`}`
     const written = yield* fs.writeFileString(backup, text, { flag: "wx" }).pipe(
       Effect.as(true),
-      Effect.catchIf(({ reason }) => reason._tag === "AlreadyExists", () => Effect.succeed(false))
+      Effect.catch((error) =>
+        error.reason._tag === "AlreadyExists"
+          ? Effect.succeed(false)
+          // What there is of it is no backup; on a full disk it was made, and is empty.
+          : Effect.andThen(Effect.ignore(fs.remove(backup, { force: true })), cannotWrite(backup)(error))
+      )
     )
     if (written) return backup
   }
@@ -169,6 +175,10 @@ const replace = Effect.fnUntraced(function*(file: string, text: string) {
   const fresh = `${target}.${process.pid}.new`
   yield* fs.writeFileString(fresh, text, Option.isSome(mode) ? { mode: mode.value } : {}).pipe(
     Effect.andThen(fs.rename(fresh, target)),
-    Effect.onError(() => Effect.ignore(fs.remove(fresh, { force: true })))
+    Effect.onError(() => Effect.ignore(fs.remove(fresh, { force: true }))),
+    Effect.catch(cannotWrite(target))
   )
 })
+
+const cannotWrite = (file: string) => (error: PlatformError.PlatformError) =>
+  refuse(`${file} ${whyUnusable(error)}. Look at the rights and the free space of its folder; the config is as it was.`)

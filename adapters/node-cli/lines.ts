@@ -20,7 +20,8 @@ export const makePrinter = Effect.gen(function*() {
 })
 
 /** Model output must not steer the terminal. */
-export const printable = (text: string): string => text.replace(/[\s\p{Cc}]+/gu, " ").trimEnd()
+export const printable = (text: string): string =>
+  text.replace(/[\s\p{Cc}\u202a-\u202e\u2066-\u2069]+/gu, " ").trimEnd() // the last ones turn the order of letters
 
 export const clip = (text: string): string => {
   const line = printable(text).trim()

@@ -3,6 +3,7 @@ import { Console, Effect, FileSystem, Option, Path } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Instance } from "../../src/host/Instance.ts"
 import { logFile, logLevels, oldLogFile } from "../../src/LogFile.ts"
+import { usage } from "./exit.ts"
 import { dirFlag, failed, layerProject } from "./project.ts"
 
 const linesShown = 200
@@ -32,6 +33,7 @@ export const logs = Command.make(
   Effect.fn("logs")(function*({ follow, level, lines }) {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
+    if (lines < 1) return yield* usage("--lines must be a whole number above 0.")
     const { root } = yield* Instance
     const file = path.join(root, logFile)
     const fits = makeFilter(logLevels.indexOf(level))
@@ -43,7 +45,7 @@ export const logs = Command.make(
     const now = Option.getOrElse(text, () => "")
     const whole = now.slice(0, now.lastIndexOf("\n") + 1)
     const shown = `${old}${whole}`.split("\n").slice(0, -1).filter(fits)
-    for (const line of shown.slice(lines > 0 ? -lines : shown.length)) yield* Console.log(printable(line))
+    for (const line of shown.slice(-lines)) yield* Console.log(printable(line))
     if (!follow) return
     let at = encoder.encode(whole).length
     let which = yield* identityOf(file)

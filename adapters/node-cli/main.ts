@@ -1,6 +1,6 @@
 /** The command line: `opencode-orchestrator`. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Effect, Exit, Option, Runtime } from "effect"
+import { Console, Effect, Exit, Option, Runtime } from "effect"
 import { CliError, Command } from "effect/cli"
 import { demo } from "./demo.ts"
 import { doctor } from "./doctor.ts"
@@ -27,15 +27,36 @@ const isUsageError = (exit: Exit.Exit<unknown, unknown>): boolean => {
     && error.value.errors.length > 0
 }
 
-/** Whoever read what is written is gone, or the disk is full: the command ends in order, as when it is told to. */
-process.stdout.once("error", (error: NodeJS.ErrnoException) => {
-  process.stdout.on("error", () => {}) // what is still written on the way
-  if (error.code !== "EPIPE") process.stderr.write(`The output cannot be written: ${error.message}\n`)
-  process.kill(process.pid, "SIGTERM")
+/** Read as a row of one-letter options, a goal is answered with a complaint about each letter. */
+const hint = (error: unknown) => {
+  const [, , command = "", ...rest] = process.argv
+  const goal = command !== "run" ? undefined : rest.find((arg) => /^-\S*\s/.test(arg) || /^-[^-=]{2}/.test(arg))
+  return CliError.isCliError(error) && error._tag === "ShowHelp" && error.errors.length > 0 && goal !== undefined
+    ? Console.error(`\nWhat begins with "-" and is no option goes behind "--": opencode-orchestrator run -- "${goal}"`)
+    : Effect.void
+}
+
+/** Whoever reads what is told, or the terminal, is gone, or the disk is full: that stops a command in order, as one Ctrl-C does. */
+const stopWhenUnread = Effect.sync(() => {
+  let isStopping = false
+  const stops = () => void (isStopping = true)
+  process.on("SIGINT", stops)
+  process.on("SIGTERM", stops)
+  const stop = () => void (!isStopping && process.kill(process.pid, "SIGTERM"))
+  process.on("SIGHUP", stop)
+  process.stderr.on("error", stop)
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE" && !isStopping) {
+      process.stderr.write(`The output cannot be written: ${error.message}\n`)
+    }
+    stop()
+  })
 })
 
-packageRoot.pipe(
+stopWhenUnread.pipe(
+  Effect.andThen(packageRoot),
   Effect.flatMap(({ version }) => Command.run(root, { version })),
+  Effect.tapError(hint),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({
     teardown: (exit, onExit) =>

@@ -89,6 +89,7 @@ export const runMission = Effect.fn("runMission")(function*(order: MissionOrder)
       `--resume: "${session.id}" is the session of a task; name that of the mission, ${session.parent}.`
     )
   }
+  if (resume !== undefined) yield* requireHere(host, resume)
   const root = session.id
   const journals = yield* makeJournalReader(host.root, root)
   const before = (yield* journals.read).mission
@@ -286,6 +287,17 @@ const endOfToast = ({ message, title = "" }: { readonly title?: string | undefin
   const state = ends.get(title)
   return state === undefined ? undefined : { state, why: message } satisfies Verdict
 }
+
+/** The host knows the sessions of all projects; only the one that a mission belongs to has its records, and goes on with it. */
+const requireHere = Effect.fnUntraced(function*(host: Host, id: SessionId) {
+  const found = yield* Effect.tryPromise((signal) => host.client.session.get({ sessionID: id }, { signal })).pipe(
+    Effect.timeout("20 seconds"),
+    Effect.option // it has answered the same question already, and does so for whatever comes next
+  )
+  const directory = Option.getOrUndefined(found)?.data?.directory
+  if (directory === undefined || directory === host.root || directory.startsWith(`${host.root}/`)) return
+  return yield* usage(`--resume: the mission "${id}" belongs to another project: add --dir ${directory}`)
+})
 
 const requireAgent = Effect.fnUntraced(function*(agent: string) {
   const sessions = yield* SessionClient

@@ -16,6 +16,7 @@ import * as LogFile from "../../src/LogFile.ts"
 import { Missions } from "../../src/mission/Missions.ts"
 import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
 import { Orchestrator } from "../../src/Orchestrator.ts"
+import { replaceFile } from "../../src/OwnFiles.ts"
 import { Notices } from "../../src/tasks/Notices.ts"
 import { Plans } from "../../src/tasks/Plans.ts"
 import { TaskManager } from "../../src/tasks/TaskManager.ts"
@@ -191,7 +192,7 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
     const left = again(yield* ends).filter(({ verdict }) => verdict !== true)
     if (left.length === 0) return undefined
     const file = path.join(host.root, ".opencode", "orchestrator", `rest-of-${root}.json`)
-    yield* fs.writeFileString(file, asText(left))
+    yield* replaceFile(fs, file, asText(left))
     return file
   }).pipe(Effect.orElseSucceed(() => undefined)) // the end is told all the same
 

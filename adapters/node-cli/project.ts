@@ -10,7 +10,8 @@ import { Lease } from "../../src/tasks/Lease.ts"
 import { makeReader, type Records } from "../../src/tasks/Records.ts"
 import * as NodeInstance from "../node-process/NodeInstance.ts"
 import { loadConfig } from "../opencode-plugin/config.ts"
-import { CommandFailed, exitCodes, usage } from "./exit.ts"
+import { CommandFailed, exitCodes } from "./exit.ts"
+import { readDirectory } from "./options.ts"
 
 /** Ends the command; `reason` is one sentence for the person who ran it. */
 export const failed = (reason: string) => new CommandFailed({ exit: exitCodes.failed, reason })
@@ -25,10 +26,7 @@ export const dirFlag = Flag.String("dir").pipe(
 const findRoot = Effect.fnUntraced(function*(text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const given = path.resolve(text)
-  const start = yield* fs.realPath(given).pipe(
-    Effect.mapError(() => usage(`--dir must be a folder, and there is none at ${given}.`))
-  )
+  const start = yield* readDirectory(text)
   for (let folder = start;; folder = path.dirname(folder)) {
     if (yield* Effect.orElseSucceed(fs.exists(path.join(folder, ".opencode", "orchestrator")), () => false)) {
       return folder

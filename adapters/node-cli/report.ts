@@ -5,6 +5,8 @@ import { maskReport, toJson, toMarkdown } from "../../src/domain/Report.ts"
 import { toHtml } from "../../src/domain/ReportPage.ts"
 import { makeMask, secretsOf } from "../../src/domain/Secrets.ts"
 import { ownFolder, replaceFile } from "../../src/OwnFiles.ts"
+import { usage } from "./exit.ts"
+import { whyUnusable } from "./options.ts"
 import { dirFlag, failed, findGroup, layerProject, openProject } from "./project.ts"
 
 const formats = ["html", "markdown", "json"] as const
@@ -27,6 +29,7 @@ export const report = Command.make(
   },
   Effect.fn("report")(function*({ format, mission, out }) {
     const path = yield* Path.Path
+    if (Option.contains(out, "")) return yield* usage("--out is empty: name a file, or - for the terminal.")
     const project = yield* openProject
     const group = yield* findGroup(project, mission)
     const told = maskReport({
@@ -39,14 +42,15 @@ export const report = Command.make(
     // A session's id comes from the records, and must not become a path.
     const name = `${group.root.replace(/\W/g, "_").slice(0, 100)}.${endings[format]}`
     const fs = yield* FileSystem.FileSystem
+    const file = Option.isSome(out)
+      ? path.resolve(out.value)
+      : path.join(project.root, ".opencode", "orchestrator", "reports", name)
     yield* Effect.gen(function*() {
-      if (Option.isSome(out)) yield* fs.makeDirectory(path.dirname(path.resolve(out.value)), { recursive: true })
-      const file = Option.isSome(out)
-        ? path.resolve(out.value)
-        : path.join(yield* ownFolder({ fs, path }, project.root, "orchestrator", "reports"), name)
-      yield* replaceFile(fs, file, `${text}\n`)
+      if (Option.isSome(out)) yield* fs.makeDirectory(path.dirname(file), { recursive: true })
+      else yield* ownFolder({ fs, path }, project.root, "orchestrator", "reports")
+      yield* replaceFile(fs, file, `${text}\n`, `${file}.${process.pid}.new`)
       yield* Console.log(file)
-    }).pipe(Effect.mapError(({ message }) => failed(`The report cannot be written. ${message}`)))
+    }).pipe(Effect.mapError((error) => failed(`The report cannot be written: ${file} ${whyUnusable(error)}.`)))
   }, (view, { directory }) => Effect.provide(view, layerProject(directory)))
 ).pipe(
   Command.withDescription(

@@ -1,5 +1,5 @@
 /** `opencode-orchestrator run`: a mission, or a plan, from a terminal, a script or CI. */
-import { Effect, FileSystem, Logger, Option, Stream } from "effect"
+import { Effect, Logger, Option, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { commander } from "../../src/agents/team.ts"
 import { SessionId } from "../../src/domain/Session.ts"
@@ -9,23 +9,23 @@ import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient
 import type { Policy } from "./asks.ts"
 import { asFailure, Ended, exitCodes, unavailable, usage } from "./exit.ts"
 import {
+  ageOf,
   attach,
   type Host,
   type HostNews,
   isLive,
   loadsPlugin,
   pluginUrl,
-  requireBinary,
   requireModel,
   start,
-  usersBinary,
   withAgents,
   withPlugin
 } from "./hosts.ts"
 import { type MissionOrder, runMission } from "./missionRun.ts"
-import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, requireWritable } from "./options.ts"
+import { budgetFlags, dirFlag, readDirectory, readLimits, readModel, readText, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { checkPlan, runPlan } from "./planRun.ts"
+import { type Program, requireProgram } from "./program.ts"
 import { makeReporter, type Reporter } from "./runLines.ts"
 
 const options = {
@@ -194,10 +194,10 @@ export const runInHost = Effect.fnUntraced(function*(
     url,
     directory,
     reporter,
-    additions: Effect.gen(function*() {
+    additions: Effect.fnUntraced(function*({ file }) {
       const plugin = yield* pluginUrl
       // Loaded twice, it would answer everything twice.
-      return (yield* loadsPlugin(yield* usersBinary(directory), directory)) ? {} : { plugin: [plugin] }
+      return (yield* loadsPlugin(file, directory)) ? {} : { plugin: [plugin] }
     })
   })
   if (!(yield* isLive(host.client))) {
@@ -234,12 +234,17 @@ const plan = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
   const { limits } = yield* readLimits(given)
   const directory = yield* readDirectory(given.dir)
   const source = Option.isSome(given.plan)
-    ? { plan: yield* readPlanFile(given.plan.value) }
+    ? { plan: yield* checkPlan(yield* readText("--plan", given.plan.value), given.plan.value) }
     : { goal: Option.getOrElse(given.decompose, () => "").trim() }
   if ("goal" in source && source.goal === "") return yield* usage("--decompose takes the goal to make a plan for.")
   const { version } = yield* packageRoot
   yield* reporter.tell({ type: "run", kind: "plan", version, directory, permissions: policy })
-  const host = yield* openHost({ url: given.url, directory, reporter, additions: withAgents(directory, model) })
+  const host = yield* openHost({
+    url: given.url,
+    directory,
+    reporter,
+    additions: (program) => withAgents(program, directory, model)
+  })
   const config = yield* checkProject(host, reporter)
   if (model !== undefined) {
     yield* requireModel(model).pipe(
@@ -259,14 +264,6 @@ const plan = Effect.fnUntraced(function*(given: Given, reporter: Reporter) {
     resumeCommand: (file) => ["opencode-orchestrator run --plan", quote(file), ...inDirectory].join(" ")
   })
   if (end.exit !== exitCodes.complete) return yield* new Ended({ exit: end.exit })
-})
-
-const readPlanFile = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
-  const text = yield* fs.readFileString(file).pipe(
-    Effect.mapError(({ message }) => usage(`--plan: ${file} cannot be read: ${message}`))
-  )
-  return yield* checkPlan(text, file)
 })
 
 const quote = (text: string): string => /^[\w./~-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`
@@ -289,7 +286,7 @@ export const openHost = Effect.fnUntraced(function*<E, R>(options: {
   readonly url: Option.Option<string>
   readonly directory: string
   readonly reporter: Reporter
-  readonly additions: Effect.Effect<Record<string, unknown>, E, R>
+  readonly additions: (program: Program) => Effect.Effect<Record<string, unknown>, E, R>
 }) {
   const { directory, reporter, url } = options
   const news: HostNews = (state, detail) => reporter.tell({ type: "host", state, detail })
@@ -300,16 +297,23 @@ export const openHost = Effect.fnUntraced(function*<E, R>(options: {
       state: "attached",
       detail: `attached to the OpenCode at ${host.url}, in ${host.root}`
     })
+    yield* sayAge(host, reporter)
     yield* endAtOnce(host)
     return host
   }
-  yield* requireBinary(directory)
-  const additions = yield* options.additions
-  const content = yield* withPlugin(additions)
-  const host = yield* start({ directory, news, env: content === "{}" ? {} : { OPENCODE_CONFIG_CONTENT: content } })
+  const program = yield* requireProgram(directory)
+  const content = yield* withPlugin(yield* options.additions(program))
+  const env = content === "{}" ? {} : { OPENCODE_CONFIG_CONTENT: content }
+  const host = yield* start({ program, directory, news, env })
+  yield* sayAge(host, reporter)
   yield* endAtOnce(host)
   return host
 })
+
+const sayAge = (host: Host, reporter: Reporter) => {
+  const message = ageOf(host)
+  return message === undefined ? Effect.void : reporter.tell({ type: "warning", message })
+}
 
 /** Until the process ends: also while everything is being stopped in order. */
 const endAtOnce = (host: Host) =>
@@ -322,10 +326,6 @@ const endAtOnce = (host: Host) =>
     }
     process.on("SIGINT", onSignal)
     process.on("SIGTERM", onSignal)
-    // The terminal, or whoever reads the lines, is gone: that stops it as well, once.
-    const onGone = () => void (count === 0 && process.kill(process.pid, "SIGTERM"))
-    process.on("SIGHUP", onGone)
-    process.stdout.on("error", onGone)
   })
 
 /** The project's settings; what is not understood of them is said. Nothing runs where nothing can be recorded. */

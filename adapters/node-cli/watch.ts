@@ -141,6 +141,7 @@ const told = Effect.fnUntraced(function*(project: Project, exit: boolean) {
         yield* tell(seen, group.root, state, missionHead(group, now).text)
         for (const task of group.tasks) yield* tell(seen, task.id, stateOf(task), taskWords(task))
       }
+      if (seen.size === 0 && groups.length === 0) yield* Console.log(`Nothing is recorded in ${project.root} yet.`)
       if (exit && isOver(groups)) return
       if (seen.size === 0) seen.set("", "") // what comes from now on is news
     }

@@ -3,9 +3,9 @@
  * a scripted model as its provider, stopped with the scope.
  */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
+import { Effect, Fiber, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
-import { fileURLToPath } from "node:url"
+import { createRequire } from "node:module"
 import { ScriptedModel } from "./ScriptedModel.ts"
 
 export class HostDidNotStart extends Schema.TaggedError<HostDidNotStart>()("HostDidNotStart", {
@@ -26,7 +26,7 @@ export interface RealHostOptions {
   /** An existing HOME, to start again where another server stopped. */
   readonly home?: string
   readonly env?: Record<string, string>
-  /** The host's program; without it the one that `findBinary` finds. */
+  /** The host's program; without it this package's own, else the one on the PATH. */
   readonly binary?: string
 }
 
@@ -49,18 +49,18 @@ export const scriptedModel = "scripted/model"
 /** The version of the host that the project develops against. */
 export const hostVersion = "1.18.33"
 
-/** The nearest `node_modules/.bin/opencode` above this file, wherever it was bundled to; else the one on the PATH. */
-export const findBinary = Effect.gen(function*() {
+const { resolve } = createRequire(import.meta.url)
+
+/** The program of the package `opencode-ai` as this package finds it: its optional peer dependency, if that is installed. */
+export const ownBinary = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  let folder = path.dirname(fileURLToPath(import.meta.url))
-  while (true) {
-    const candidate = path.join(folder, "node_modules", ".bin", "opencode")
-    if (yield* fs.exists(candidate)) return candidate
-    if (path.dirname(folder) === folder) return "opencode"
-    folder = path.dirname(folder)
-  }
-})
+  const manifest = yield* Effect.try(() => resolve("opencode-ai/package.json"))
+  const { bin } = yield* Effect.flatMap(fs.readFileString(manifest), Schema.decodeEffect(HostPackage))
+  return path.join(path.dirname(manifest), bin.opencode)
+}).pipe(Effect.orElseSucceed(() => undefined)) // it is not installed, or is something else by that name
+
+const HostPackage = Schema.fromJsonString(Schema.Struct({ bin: Schema.Struct({ opencode: Schema.String }) }))
 
 /** This package as the host's `plugin` setting names it. */
 export const pluginUrl = new URL("../..", import.meta.url).href.replace(/\/$/, "")
@@ -136,24 +136,24 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
   )
   const output = yield* Ref.make<ReadonlyArray<string>>([])
   const lines = yield* Queue.sliding<string>(1_000)
-  yield* Stream.decodeText(handle.all).pipe(
+  const reading = yield* Stream.decodeText(handle.all).pipe(
     Stream.splitLines,
     Stream.runForEach((line) =>
       Ref.update(output, (all) => [...all.slice(-999), line]).pipe(Effect.andThen(Queue.offer(lines, line)))
     ),
-    Effect.ensuring(Queue.offer(lines, "")),
     Effect.forkScoped
   )
-  const url = yield* Effect.gen(function*() {
-    while (true) {
-      const line = yield* Queue.take(lines)
-      const match = /listening on (http:\S+)/.exec(line)
-      if (match?.[1] !== undefined) return match[1]
-      if (!(yield* handle.isRunning)) {
-        return yield* new HostDidNotStart({ output: (yield* Ref.get(output)).join("\n") })
-      }
-    }
-  })
+  const listening = Queue.take(lines).pipe(
+    Effect.map((line) => /listening on (http:\S+)/.exec(line)?.[1]),
+    Effect.repeat({ until: (found) => found !== undefined })
+  )
+  // Its output may end before the process does, and a child of it may hold it open for longer.
+  const ended = Effect.ignore(handle.exitCode).pipe(
+    Effect.andThen(Effect.timeoutOption(Fiber.await(reading), "1 second")),
+    Effect.andThen(Ref.get(output)),
+    Effect.flatMap((all) => Effect.fail(new HostDidNotStart({ output: all.join("\n") })))
+  )
+  const url = yield* Effect.raceFirst(listening, ended)
   return {
     url,
     client: createOpencodeClient({ baseUrl: url, directory: options.directory }),
@@ -213,7 +213,7 @@ export const startHost = Effect.fn("RealHost.start")(function*(options: RealHost
   }
   const host: RealHost = {
     ...(yield* serve({
-      binary: options.binary ?? (yield* findBinary),
+      binary: options.binary ?? (yield* ownBinary) ?? "opencode",
       directory,
       env: {
         PATH: process.env["PATH"] ?? "/usr/bin:/bin",

@@ -92,7 +92,8 @@ export const parseLimits = (text: string): Result.Result<Limits, string> => {
     const [, name = "", value = ""] = /^(\w+)[=:](.+)$/.exec(word) ?? []
     const known = budgetNames.find((known) => known === name.toLowerCase())
     const amount = known === "time" ? parseTime(value) : parseAmount(value)
-    if (known === undefined || amount === undefined || amount <= 0 || !Number.isFinite(amount)) {
+    const isWhole = known === "time" || known === "cost" || Number.isInteger(amount)
+    if (known === undefined || amount === undefined || amount <= 0 || !Number.isFinite(amount) || !isWhole) {
       return Result.fail(
         `"${word}" is no limit. Write one or more of time=2h, tokens=2M, cost=10, tasks=50, turns=300.`
       )
@@ -105,7 +106,8 @@ export const parseLimits = (text: string): Result.Result<Limits, string> => {
 /** `90`, `1.5k`, `2M`, `$10`. */
 const parseAmount = (text: string): number | undefined => {
   const [, digits, unit = ""] = /^\$?(\d+(?:\.\d+)?)([kKmM]?)$/.exec(text) ?? []
-  return digits === undefined ? undefined : Number(digits) * (unit === "" ? 1 : unit.toLowerCase() === "k" ? 1e3 : 1e6)
+  if (digits === undefined || unit === "") return digits === undefined ? undefined : Number(digits)
+  return Math.round(Number(digits) * (unit.toLowerCase() === "k" ? 1e3 : 1e6)) // 1.1 × 1,000 is not whole
 }
 
 const timeUnits: Readonly<Record<string, string>> = {
@@ -116,12 +118,15 @@ const timeUnits: Readonly<Record<string, string>> = {
   d: "days"
 }
 
-/** `90s`, `45min`, `2h`, `1d`. */
+/** `90s`, `45min`, `2h`, `1h30m`, `1d`. */
 const parseTime = (text: string): number | undefined => {
-  const [, digits, unit] = /^(\d+(?:\.\d+)?)([a-z]+)$/i.exec(text) ?? []
-  if (digits === undefined || unit === undefined) return undefined
-  const name = timeUnits[unit.toLowerCase()] ?? unit.toLowerCase()
-  return Option.getOrUndefined(
-    Option.map(Duration.fromInput(`${Number(digits)} ${name}` as Duration.Input), Duration.toMillis)
-  ) // checked by fromInput itself
+  if (!/^(\d+(\.\d+)?[a-z]+)+$/i.test(text)) return undefined
+  let sum = 0
+  for (const [, digits, unit = ""] of text.matchAll(/(\d+(?:\.\d+)?)([a-z]+)/gi)) {
+    const name = timeUnits[unit.toLowerCase()] ?? unit.toLowerCase()
+    const part = Duration.fromInput(`${Number(digits)} ${name}` as Duration.Input) // checked by fromInput itself
+    if (Option.isNone(part)) return undefined
+    sum += Duration.toMillis(part.value)
+  }
+  return sum
 }

@@ -10,6 +10,7 @@ import { Config, readConfig } from "../../src/Config.ts"
 import { transition } from "../../src/domain/Mission.ts"
 import { noUsage, SessionId } from "../../src/domain/Session.ts"
 import { TaskId } from "../../src/domain/Task.ts"
+import { logFile } from "../../src/LogFile.ts"
 import { Lease } from "../../src/tasks/Lease.ts"
 import { TaskArchive } from "../../src/tasks/TaskArchive.ts"
 import { TaskJournal } from "../../src/tasks/TaskJournal.ts"
@@ -459,4 +460,42 @@ describe("report", () => {
       }).pipe(Effect.scoped)
     )
   }
+})
+
+describe("a command", () => {
+  live(
+    "ends without a word when whoever reads its lines is gone",
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const { directory } = yield* project
+      const lines = Array.from({ length: 2_000 }, (_, at) => `2026-01-01T00:00:00.000Z INFO ${at} ${"x".repeat(200)}\n`)
+      yield* fs.makeDirectory(`${directory}/.opencode/orchestrator`, { recursive: true })
+      yield* fs.writeFileString(`${directory}/${logFile}`, lines.join(""))
+      const { status, stderr, stdout } = spawnSync("sh", [
+        "-c",
+        "\"$0\" \"$1\" logs --follow --lines 2000 | head -n 1",
+        process.execPath,
+        main
+      ], { cwd: directory, encoding: "utf8", timeout: 30_000 })
+      assert.match(stdout, /^2026-01-01T00:00:00\.000Z INFO 0 x+\n$/)
+      assert.strictEqual(stderr, "")
+      assert.strictEqual(status, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  live(
+    "says so when the folder that it runs in is gone",
+    Effect.gen(function*() {
+      const { directory } = yield* project
+      const { status, stderr } = spawnSync("sh", [
+        "-c",
+        "mkdir gone && cd gone && rmdir ../gone && \"$0\" \"$1\" tasks",
+        process.execPath,
+        main
+      ], { cwd: directory, encoding: "utf8", timeout: 30_000 })
+      assert.include(stderr, "The folder that this runs in is gone")
+      assert.notInclude(stderr, "    at ")
+      assert.strictEqual(status, 2)
+    }).pipe(Effect.scoped)
+  )
 })

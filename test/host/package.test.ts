@@ -2,10 +2,12 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { createOpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, FileSystem, Layer, Path } from "effect"
+import { Effect, FileSystem, Layer } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import { RunLine, TaskReport } from "../../adapters/node-cli/runLines.ts"
+import { hostVersion } from "../../adapters/test/RealHost.ts"
 import { decodeLines, password, Rig, run } from "./cliRig.ts"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -13,23 +15,54 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Where nobody may make a folder, not even root. */
 const readOnly = "/sys/kernel"
 
-const installed = Effect.gen(function*() {
-  const fs = yield* FileSystem.FileSystem
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const folder = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-package-" })
-  const npm = (cwd: string, ...args: ReadonlyArray<string>) =>
-    spawner.string(ChildProcess.make("npm", args, { cwd, extendEnv: true }))
-  yield* npm(root, "pack", "--ignore-scripts", "--silent", "--pack-destination", folder)
-  const [tarball = ""] = yield* fs.readDirectory(folder)
-  yield* fs.writeFileString(`${folder}/package.json`, "{ \"private\": true }")
-  yield* npm(folder, "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${tarball}`)
-  return Rig.layer({
-    folder: `${folder}/node_modules/opencode-orchestrator-effect`,
-    program: [`${folder}/node_modules/.bin/opencode-orchestrator`]
-  })
-}).pipe(Layer.unwrap, Layer.provideMerge(NodeServices.layer), Layer.orDie)
+/** `isBesideHost`: together with OpenCode, whose program would be the third copy of 170 MB on this disk, and so is a link. */
+const installed = ({ isBesideHost }: { readonly isBesideHost: boolean }) =>
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+    const folder = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-package-" })
+    const npm = (cwd: string, ...args: ReadonlyArray<string>) =>
+      spawner.string(ChildProcess.make("npm", args, { cwd, extendEnv: true }))
+    yield* npm(root, "pack", "--ignore-scripts", "--silent", "--pack-destination", folder)
+    const [tarball = ""] = yield* fs.readDirectory(folder)
+    yield* fs.writeFileString(`${folder}/package.json`, "{ \"private\": true }")
+    yield* npm(folder, "install", "--offline", "--no-audit", "--no-fund", "--silent", `./${tarball}`)
+    if (isBesideHost) {
+      const host = `${folder}/node_modules/opencode-ai`
+      yield* fs.makeDirectory(`${host}/bin`, { recursive: true })
+      yield* fs.copyFile(`${root}node_modules/opencode-ai/package.json`, `${host}/package.json`)
+      yield* fs.symlink(`${root}node_modules/opencode-ai/bin/opencode.exe`, `${host}/bin/opencode.exe`)
+    }
+    return Rig.layer({
+      folder: `${folder}/node_modules/opencode-orchestrator-effect`,
+      program: [`${folder}/node_modules/.bin/opencode-orchestrator`]
+    })
+  }).pipe(Layer.unwrap, Layer.provideMerge(NodeServices.layer), Layer.orDie)
 
-layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
+/** Without any program of OpenCode on it. */
+const bare = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` }
+
+layer(installed({ isBesideHost: true }), { excludeTestServices: true, timeout: "60 seconds" })(
+  "the packed tarball, installed beside OpenCode,",
+  (it) => {
+    it.effect(
+      "runs that OpenCode where neither the PATH nor the project has one, and says which",
+      () =>
+        Effect.gen(function*() {
+          const { project } = yield* Rig
+          const ran = yield* run(["run", "goal"], { cwd: yield* project(), env: bare })
+          assert.strictEqual(ran.code, 0, ran.stdout + ran.stderr)
+          assert.match(
+            ran.stdout,
+            new RegExp(`OpenCode ${hostVersion} \\(\\S+/node_modules/opencode-ai/bin/opencode\\.exe\\) listens on`)
+          )
+        }),
+      60_000
+    )
+  }
+)
+
+layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: "60 seconds" })(
   "the packed tarball, installed with npm,",
   (it) => {
     it.effect("is a plugin that OpenCode loads", () =>
@@ -78,6 +111,21 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
           assert.match(tasks.stdout, /^ses_\w+ complete .*\n {2}- task_\w+ completed .* build one/)
           assert.match(missions.stdout, /^ses_\w+ complete .* WORK on it\n/)
           assert.include(report.stdout, "result of build two")
+          const [session = ""] = /ses_\w+/.exec(missions.stdout) ?? []
+          const foreign = yield* run(["run", "--resume", session], { cwd: yield* project() })
+          assert.strictEqual(foreign.code, 2, foreign.stdout + foreign.stderr)
+          assert.include(foreign.stderr, `belongs to another project: add --dir ${cwd}`)
+          // Nothing of what was there is lost for a report that cannot be written.
+          yield* fs.makeDirectory(`${cwd}/taken`)
+          yield* fs.writeFileString(`${cwd}/taken.new`, "somebody's")
+          const taken = yield* here("report", "--out", "taken")
+          assert.strictEqual(taken.code, 1)
+          assert.include(taken.stderr, "taken is a folder")
+          assert.deepStrictEqual((yield* fs.readDirectory(cwd)).filter((name) => name.startsWith("taken")).toSorted(), [
+            "taken",
+            "taken.new"
+          ])
+          assert.strictEqual(yield* fs.readFileString(`${cwd}/taken.new`), "somebody's")
         }),
       120_000
     )
@@ -87,12 +135,11 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
         const { folder, project, servers } = yield* Rig
         const fs = yield* FileSystem.FileSystem
         const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-        const path = yield* Path.Path
-        const modules = path.dirname(folder)
+        const modules = dirname(folder)
         for (const name of ["effect", "@effect"]) {
           yield* fs.symlink(`${root}node_modules/${name}`, `${modules}/${name}`)
         }
-        const program = path.join(modules, "..", "headless.ts")
+        const program = `${dirname(modules)}/headless.ts`
         yield* fs.copyFile(`${root}examples/headless.ts`, program)
         const cwd = yield* project()
         const output = yield* spawner.string(
@@ -109,6 +156,8 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
       Effect.gen(function*() {
         const { project, servers } = yield* Rig
         const [live, plain, directory] = yield* Effect.all([servers.live, servers.plain, project()], { concurrency: 3 })
+        const fs = yield* FileSystem.FileSystem
+        yield* fs.writeFile(`${directory}/latin.md`, Buffer.from("- [ ] T1: the caf\u00e9 | agent:Builder\n", "latin1"))
         const cases: ReadonlyArray<
           readonly [args: ReadonlyArray<string>, code: number, says: string, env?: Record<string, string>]
         > = [
@@ -119,9 +168,25 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
           [["run", "goal", "--dir", `${directory}/none`], 2, "--dir must be a folder"],
           [["run", "goal", "--model", "model"], 2, "--model must look like provider/model"],
           [["run", "goal", "--url", "http://127.0.0.1:1"], 5, "No OpenCode answers at http://127.0.0.1:1"],
-          [["tasks", "--dir", `${directory}/none`], 2, "--dir must be a folder"],
+          [["run", "goal", "--dir", ""], 2, "--dir is empty"],
+          [["run", "- [ ] mend it"], 2, "run -- \"- [ ] mend it\""],
+          [["run", "goal", "--budget-time", "0h"], 2, "it takes a time above 0 with its unit, such as 2h"],
+          [["run", "goal", "--budget-tasks", "1.5"], 2, "it takes a whole number above 0"],
+          [["run", "goal", "--url", "http://user:hush@127.0.0.1:1"], 2, "--url may hold no password"],
+          ...["tasks", "missions", "watch", "logs", "report", "init", "doctor"].flatMap((name) =>
+            [`${directory}/none`, `${directory}/README.md`].map((dir) =>
+              [[name, "--dir", dir], 2, "--dir must be a folder"] as const
+            )
+          ),
+          [["logs", "--lines", "-3", "--dir", directory], 2, "--lines must be a whole number above 0"],
+          [["report", "--out", "", "--dir", directory], 2, "--out is empty"],
           [["report", "ses_none", "--dir", directory], 1, "ses_none"],
-          [["run", "--plan", `${directory}/none.md`], 2, "none.md cannot be read"],
+          [["run", "--plan", `${directory}/none.md`], 2, "none.md does not exist"],
+          [["run", "--plan", directory], 2, "is a folder"],
+          [["run", "--plan", ""], 2, "--plan is empty"],
+          [["run", "--plan", "/dev/zero"], 2, "has more than"],
+          [["run", "--plan", process.execPath], 2, "has more than"],
+          [["run", "--plan", `${directory}/latin.md`], 2, "latin.md is not text in UTF-8"],
           [["run", "--plan", `${directory}/README.md`], 2, "There is no task in it"],
           [["run", "goal", "--dir", readOnly, "--url", live], 2, "Nothing can be recorded in", password],
           [["run", "goal", "--url", "localhost"], 2, "--url must look like"],
@@ -148,6 +213,7 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
             assert.strictEqual(ran.code, code, `${args.join(" ")}: ${ran.stdout}${ran.stderr}`)
             assert.include(ran.stderr, says)
             assert.notInclude(ran.stderr, "    at ")
+            assert.notInclude(ran.stdout + ran.stderr, "hush")
           }), { concurrency: 4, discard: true })
         const json = yield* run(["run", "goal", "--url", "http://127.0.0.1:1", "--json"])
         const last = (yield* decodeLines(json.stdout)).at(-1)
@@ -158,15 +224,22 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
       Effect.gen(function*() {
         const { project } = yield* Rig
         const fs = yield* FileSystem.FileSystem
-        const path = yield* Path.Path
         const blocked = yield* project()
         yield* fs.writeFileString(`${blocked}/.opencode/orchestrator`, "in the way")
         const broken = yield* project({ "opencode.json": "{ \"model\": " })
-        const [first, second, third] = yield* Effect.all([
+        // Its output ends before it does.
+        const mute = yield* project({
+          "bin/opencode": "#!/bin/sh\necho 'no home' >&2\nexec >&- 2>&-\nsleep 1\nexit 1\n"
+        })
+        yield* fs.chmod(`${mute}/bin/opencode`, 0o755)
+        const [first, second, third, fourth] = yield* Effect.all([
           run(["run", "goal"], { cwd: blocked }),
           run(["run", "goal"], { cwd: broken }),
-          run(["run", "goal"], { cwd: broken, env: { PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` } })
-        ], { concurrency: 3 })
+          run(["run", "goal"], { cwd: broken, env: bare }),
+          run(["run", "goal"], { cwd: mute, env: { PATH: `${mute}/bin:${bare.PATH}` } })
+        ], { concurrency: 4 })
+        assert.strictEqual(fourth.code, 5, fourth.stdout + fourth.stderr)
+        assert.include(fourth.stderr, "OpenCode ended before it was listening. Its last words:\n  no home")
         assert.strictEqual(first.code, 2, first.stdout + first.stderr)
         assert.include(first.stderr, "Nothing can be recorded in")
         assert.strictEqual(second.code, 5, second.stdout + second.stderr)

@@ -291,7 +291,8 @@ describe("parseLimits", () => {
     ["cost=$7.50 tokens=2M", { cost: 7.5, tokens: 2_000_000 }],
     ["Time=2h, tasks=50  turns=1.5k", { time: 7_200_000, tasks: 50, turns: 1_500 }],
     ["time=90s", { time: 90_000 }],
-    ["time:45min", { time: 2_700_000 }]
+    ["time:45min", { time: 2_700_000 }],
+    ["time=1h30m tokens=1.1k", { time: 5_400_000, tokens: 1_100 }]
   ])("reads %j", (text, limits) => assert.deepStrictEqual(Result.getOrThrow(parseLimits(text)), limits))
 
   it.each([
@@ -303,6 +304,10 @@ describe("parseLimits", () => {
     "price=3",
     "time=5",
     "time=fast",
+    "time=1h30",
+    "time=0h0m",
+    "tasks=1.5",
+    "tokens=0.5",
     "tokens=2G",
     "cost=1 go on"
   ])(
