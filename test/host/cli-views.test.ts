@@ -15,7 +15,7 @@ import { TaskArchive } from "../../src/tasks/TaskArchive.ts"
 import { TaskJournal } from "../../src/tasks/TaskJournal.ts"
 import { completed, mission, root, running } from "../tasks/records.ts"
 
-const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/cli.js", import.meta.url))
 
 /** A project in which this process is the instance that works. */
 const project = Effect.gen(function*() {

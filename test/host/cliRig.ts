@@ -8,9 +8,9 @@ import { RunLine } from "../../adapters/node-cli/runLines.ts"
 import {
   environmentOf,
   makeProject,
+  prepareHome,
   scriptedModel,
   scriptedProvider,
-  skipInstall,
   startHost
 } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
@@ -135,7 +135,7 @@ export class Rig extends Context.Service<Rig, {
         >()
         const scope = yield* Effect.scope
         const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
-        yield* skipInstall(path.join(home, "config", "opencode"))
+        yield* prepareHome(home)
         const env = {
           PATH: [path.dirname(process.execPath), programs, process.env["PATH"] ?? ""].join(":"),
           ...environmentOf(path, home)
@@ -143,6 +143,7 @@ export class Rig extends Context.Service<Rig, {
         const config = {
           $schema: "https://opencode.ai/config.json",
           share: "disabled",
+          snapshot: false, // as in `startHost`
           model: scriptedModel,
           small_model: scriptedModel,
           provider: {

@@ -10,7 +10,7 @@ import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { collector, pathsOf, valueOf } from "../adapters/collector.ts"
 import { isToast, openProject, Server, settings } from "./project.ts"
 
-const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/cli.js", import.meta.url))
 
 const run = Effect.fnUntraced(function*(directory: string, ...args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
