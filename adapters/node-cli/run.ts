@@ -10,15 +10,13 @@ import type { Policy } from "./asks.ts"
 import { asFailure, Ended, exitCodes, unavailable, usage } from "./exit.ts"
 import {
   attach,
+  fallbackPluginUrl,
   type Host,
   type HostNews,
   isLive,
-  loadsPlugin,
-  pluginUrl,
   requireBinary,
   requireModel,
   start,
-  usersBinary,
   withAgents,
   withPlugin
 } from "./hosts.ts"
@@ -194,11 +192,7 @@ export const runInHost = Effect.fnUntraced(function*(
     url,
     directory,
     reporter,
-    additions: Effect.gen(function*() {
-      const plugin = yield* pluginUrl
-      // Loaded twice, it would answer everything twice.
-      return (yield* loadsPlugin(yield* usersBinary(directory), directory)) ? {} : { plugin: [plugin] }
-    })
+    additions: Effect.map(fallbackPluginUrl, (plugin) => ({ plugin: [plugin] }))
   })
   if (!(yield* isLive(host.client))) {
     return yield* unavailable(

@@ -76,6 +76,8 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
             here("logs")
           ], { concurrency: 4 })
           assert.match(tasks.stdout, /^ses_\w+ complete .*\n {2}- task_\w+ completed .* build one/)
+          // `run` brings the plugin along, and it is configured: one of them works.
+          assert.lengthOf(tasks.stdout.match(/task_/g) ?? [], 2)
           assert.match(missions.stdout, /^ses_\w+ complete .* WORK on it\n/)
           assert.include(report.stdout, "result of build two")
         }),
