@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config"
 const host = { testTimeout: 60_000, hookTimeout: 60_000 }
 
 /** Measures how soon things happen: nothing runs beside it. */
-const timed = "test/host/plugin.test.ts"
+const timed = "test/host/timing.test.ts"
 
 export default defineConfig({
   test: {
