@@ -15,7 +15,7 @@ import { loadConfig } from "../opencode-plugin/config.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { hostVersion } from "../test/RealHost.ts"
 import { Ended, exitCodes } from "./exit.ts"
-import { type Host, howToInstall, isLive, namesPlugin, resolvedConfig, start, usersBinary } from "./hosts.ts"
+import { type Host, howToInstall, isLive, namesPlugin, start, usersBinary } from "./hosts.ts"
 import { dirFlag, readDirectory, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 
@@ -72,13 +72,14 @@ const examine = Effect.fnUntraced(function*(directory: string, modelCheck: boole
   })
   yield* tell(nodeFinding(process.versions.node))
   const binary = yield* usersBinary(directory)
-  const version = yield* versionOf(binary)
-  yield* tell(binaryFinding(binary, version))
-  if (version === undefined) return findings
-
   // Without the additions of `run`: what the user's own OpenCode will do is what matters.
   const started = yield* Effect.result(start({ directory, env: {}, news: () => Effect.void }))
+  // Asking the program itself means starting it once more.
+  const version = (Result.isSuccess(started) ? yield* versionOf(started.success) : undefined)
+    ?? (yield* versionOfBinary(binary))
+  yield* tell(binaryFinding(binary, version))
   if (Result.isFailure(started)) {
+    if (version === undefined) return findings
     yield* tell(
       bad(
         "OpenCode starts",
@@ -127,7 +128,14 @@ const nodeFinding = (version: string): Finding =>
     ? good("Node", version)
     : bad("Node", version, `Install Node ${oldestNode.join(".")} or later: https://nodejs.org`)
 
-const versionOf = Effect.fnUntraced(function*(binary: string) {
+const versionOf = (host: Host) =>
+  Effect.tryPromise((signal) => host.client.global.health({ signal })).pipe(
+    Effect.timeout("20 seconds"),
+    Effect.map(({ data }) => data?.version),
+    Effect.orElseSucceed(() => undefined)
+  )
+
+const versionOfBinary = Effect.fnUntraced(function*(binary: string) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const text = yield* spawner.string(ChildProcess.make(binary, ["--version"], { extendEnv: true })).pipe(
     Effect.timeout("20 seconds"),
@@ -160,9 +168,9 @@ const binaryFinding = (binary: string, version: string | undefined): Finding => 
 
 const pluginFindings = Effect.fnUntraced(function*(host: Host, binary: string) {
   const { folder } = yield* packageRoot
-  const config = yield* Effect.orElseSucceed(
-    resolvedConfig(binary, host.directory),
-    (): Record<string, unknown> => ({})
+  const { data: config } = yield* Effect.tryPromise((signal) => host.client.config.get({}, { signal })).pipe(
+    Effect.timeout("20 seconds"),
+    Effect.orElseSucceed(() => ({ data: {} }))
   )
   const isNamed = namesPlugin(config, folder)
   const live = yield* Effect.orElseSucceed(isLive(host.client), () => false)

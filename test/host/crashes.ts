@@ -215,7 +215,8 @@ const isRecorded = Effect.fnUntraced(function*(directory: string, goal: string) 
 
 const untilComplete = (host: RealHost, root: string) =>
   isComplete(host, root).pipe(
-    Effect.repeat({ until: (complete) => complete, schedule: Schedule.spaced("100 millis") }),
+    // Each look costs the host what a tenth of a turn does.
+    Effect.repeat({ until: (complete) => complete, schedule: Schedule.spaced("500 millis") }),
     Effect.timeoutOrElse({
       duration: "60 seconds",
       orElse: () =>
