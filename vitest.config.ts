@@ -26,7 +26,7 @@ export default defineConfig({
           exclude: [timed],
           ...host,
           isolate: false, // loading effect once a worker instead of once a file saves 11 s of CPU
-          maxWorkers: 3,
+          maxWorkers: 4,
           sequence: { groupOrder: 1 }
         }
       },

@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, FileSystem, Layer, Path, Queue, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Queue, Schedule, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -196,7 +196,8 @@ describe("cancel", () => {
       const folder = `${lease.folder}/requests`
       // What the instance does is tested beside it; here it is this test that answers.
       const asked = yield* Effect.repeat(Effect.orElseSucceed(fs.readDirectory(folder), (): Array<string> => []), {
-        until: (names) => names.some((name) => name.endsWith(".json"))
+        until: (names) => names.some((name) => name.endsWith(".json")),
+        schedule: Schedule.spaced("20 millis")
       })
       assert.strictEqual(yield* fs.readFileString(`${folder}/${asked[0]}`), "{\"cancel\":\"task_a\"}")
       yield* journal.record("task", "task_a", {

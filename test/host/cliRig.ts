@@ -11,6 +11,7 @@ import {
   prepareHome,
   scriptedModel,
   scriptedProvider,
+  shortLived,
   startHost
 } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
@@ -141,7 +142,8 @@ export class Rig extends Context.Service<Rig, {
         yield* prepareHome(home)
         const env = {
           PATH: [path.dirname(process.execPath), programs, process.env["PATH"] ?? ""].join(":"),
-          ...environmentOf(path, home)
+          ...environmentOf(path, home),
+          ...shortLived
         }
         const config = {
           $schema: "https://opencode.ai/config.json",
@@ -154,7 +156,7 @@ export class Rig extends Context.Service<Rig, {
           }
         }
         const server = (options: Parameters<typeof startHost>[0]) =>
-          startHost({ home, ...options }).pipe(
+          startHost({ home, ...options, env: { ...shortLived, ...options?.env } }).pipe(
             Effect.map(({ url }) => url),
             Effect.provide(services),
             Effect.provideService(ScriptedModel, model),

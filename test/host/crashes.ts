@@ -3,7 +3,7 @@
  * parent once, no child ran more often than it may, finished work was not done again.
  */
 import { Clock, Effect, FileSystem, Option, Path, Schedule, Schema, Stream } from "effect"
-import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, type RealHost, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { ModelReply, ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 
@@ -178,7 +178,7 @@ const Idle = Schema.Struct({
  * connection to that one may still be in the pool.
  */
 const startOn = (directory: string, home: string) =>
-  startHost({ plugin, directory, home }).pipe(
+  startHost({ plugin, directory, home, env: shortLived }).pipe(
     Effect.tap((host) => Effect.retry(ask(() => host.client.tool.ids()), { times: 3 }))
   )
 

@@ -3,7 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Path } from "effect"
 import type { ModelReply, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, openProject, Server, settings } from "./project.ts"
+import { isOf, isToast, openProject, openShared, Server, settings } from "./project.ts"
 
 const delegate = (prompt: string) => ({
   name: "delegate_task",
@@ -68,7 +68,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
   (it) => {
     it.effect("does not end because MISSION COMPLETE stands in a quotation", () =>
       Effect.gen(function*() {
-        const { say, seen, texts, until } = yield* openProject()
+        const { say, seen, texts, until } = yield* openShared
         const root = yield* say("QUOTE it")
         yield* until(isToast("Mission complete"))
         const texts_ = yield* texts(root, "user")
@@ -97,7 +97,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("that does not get on is halted after five instructions, the later ones other than the first, and says why", () =>
       Effect.gen(function*() {
-        const { say, seen, texts, until } = yield* openProject()
+        const { say, seen, texts, until } = yield* openShared
         const root = yield* say("STAGNATE please")
         yield* until(isToast("Mission halted"))
         const told = (yield* texts(root, "user")).filter((text) => text.startsWith("CONTINUE"))

@@ -4,7 +4,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, FileSystem, Layer, Path, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
-import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { collector, pathsOf, valueOf } from "../adapters/collector.ts"
@@ -56,7 +56,7 @@ const observed = Layer.effect(
     const { url } = yield* Collector
     return yield* startHost({
       plugin: [[pluginUrl, {}]],
-      env: { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_BSP_SCHEDULE_DELAY: "200" }
+      env: { ...shortLived, OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_BSP_SCHEDULE_DELAY: "200" }
     })
   })
 ).pipe(

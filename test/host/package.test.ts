@@ -87,7 +87,11 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
     it.effect("what cannot be done is said in a sentence, with its code", () =>
       Effect.gen(function*() {
         const { project, servers } = yield* Rig
-        const [live, plain, directory] = yield* Effect.all([servers.live, servers.plain, project()], { concurrency: 3 })
+        const [live, plain, directory] = yield* Effect.all([
+          servers.live,
+          servers.plain,
+          project({ "plan.md": "- [ ] T1: a" })
+        ], { concurrency: 3 })
         const cases: ReadonlyArray<
           readonly [args: ReadonlyArray<string>, code: number, says: string, env?: Record<string, string>]
         > = [
@@ -107,6 +111,11 @@ layer(installed, { excludeTestServices: true, timeout: "60 seconds" })(
           [["run", "goal", "--url", live], 5, "refuses the password", { OPENCODE_SERVER_PASSWORD: "wrong" }],
           [["run", "goal", "--url", live], 5, "refuses the password"],
           [["run", "goal", "--url", plain, "--dir", directory], 5, "does not have the plugin"],
+          [
+            ["run", "--plan", `${directory}/plan.md`, "--url", plain, "--dir", directory],
+            5,
+            "has no agent Commander, Inspector"
+          ],
           [["run", "--resume", "ses_1", "--url", live, "--dir", directory], 2, "knows no session", password],
           [
             ["run", "goal", "--url", live, "--dir", directory, "--model", "scripted/none"],

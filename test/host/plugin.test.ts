@@ -1,7 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, FileSystem, Path } from "effect"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, isUserMessage, openProject, Server, settings } from "./project.ts"
+import { isOf, isToast, isUserMessage, openProject, openShared, Server, settings } from "./project.ts"
 import { hangUp, notices, script } from "./team.ts"
 
 layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" })(
@@ -9,7 +9,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
   (it) => {
     it.effect("a goal is delegated to agents that work at once, and the mission ends by itself", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openShared
         const root = yield* say("DO\nBuilder: one\nBuilder: two\nInspector: three")
         yield* until(isToast("Mission complete"))
         const heard = notices(yield* texts(root, "user"))
@@ -46,7 +46,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("a child that delegates in the background is done only when it has spoken again", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openShared
         const root = yield* say("DO\nArchitect: research the question")
         yield* until(isToast("Mission complete"))
         const heard = notices(yield* texts(root, "user"))
@@ -58,7 +58,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("what one agent reports, the next one of the mission is told at its start", () =>
       Effect.gen(function*() {
-        const { children, say, seen, texts, until } = yield* openProject()
+        const { children, say, seen, texts, until } = yield* openShared
         const isComplete = isToast("Mission complete")
         const root = yield* say("DO\nBuilder: report it")
         yield* until(isComplete)
@@ -97,7 +97,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("the user's own agents are not shown the orchestrator's tools, and stay the default", () =>
       Effect.gen(function*() {
-        const { client, say, until } = yield* openProject()
+        const { client, say, until } = yield* openShared
         const root = yield* say("plain question for build", "build")
         yield* until(isOf("session.idle", root))
         const model = yield* ScriptedModel
@@ -128,7 +128,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("/stop ends the mission and its children for good, until /resume", () =>
       Effect.gen(function*() {
-        const { client, say, seen, texts, until } = yield* openProject()
+        const { client, say, seen, texts, until } = yield* openShared
         const model = yield* ScriptedModel
         const order = "hang until the user stops"
         const root = yield* say(`DO\nBuilder: ${order}`)
@@ -153,7 +153,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("a user's abort stops the mission and its children until the user speaks again", () =>
       Effect.gen(function*() {
-        const { client, say, seen, texts, until } = yield* openProject()
+        const { client, say, seen, texts, until } = yield* openShared
         const model = yield* ScriptedModel
         const order = "hang while the user aborts"
         const root = yield* say(`DO\nBuilder: ${order}`)

@@ -5,7 +5,7 @@ import { toMessages, WireMessage } from "../../adapters/opencode-sdk/wire.ts"
 import type { ModelReply, ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { promptsOf } from "../../src/domain/Session.ts"
-import { isToast, openProject, Server, settings } from "./project.ts"
+import { isToast, openProject, openShared, Server, settings } from "./project.ts"
 
 /** When the first child of a storm asked, epoch ms; it lasts so long from there. */
 const storms = new Map<string, number>()
@@ -103,7 +103,7 @@ layer(Server.layer(script, {}, options), { excludeTestServices: true, timeout: "
 
     it.effect("500s that the host gives up after its five retries do not end the task", () =>
       Effect.gen(function*() {
-        const { children, client, say, texts, until } = yield* openProject()
+        const { children, client, say, texts, until } = yield* openShared
         const root = yield* say("DO failing-once")
         yield* until(isToast("Mission complete"))
         assert.include((yield* texts(root, "user")).filter(isNotice).join(), "recovered from it: failing-once")
@@ -117,7 +117,7 @@ layer(Server.layer(script, {}, options), { excludeTestServices: true, timeout: "
 
     it.effect("a conversation that the host could not shorten is shortened on request, and goes on", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("DO long-story")
         yield* until(isToast("was held up"))
         yield* until(isToast("Mission complete"))
@@ -126,7 +126,7 @@ layer(Server.layer(script, {}, options), { excludeTestServices: true, timeout: "
 
     it.effect("one that cannot be shortened at all fails its task, with the provider's words and what to do", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("DO endless-story")
         yield* until(isToast("Mission complete"))
         const heard = (yield* texts(root, "user")).filter(isNotice).join()

@@ -8,8 +8,8 @@ import { hangUp, notices, script } from "./team.ts"
 /** From the end of a child, as the host told it, to the parent's message, in ms. */
 const delays: Array<number> = []
 
-// With snapshots, as users have it.
-layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, timeout: "60 seconds" })(
+// With snapshots and all compilers, as users have it.
+layer(Server.layer(script, { snapshot: true }, {}, {}), { excludeTestServices: true, timeout: "60 seconds" })(
   "the plugin in a real OpenCode",
   (it) => {
     for (

@@ -2,7 +2,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Schema } from "effect"
-import { makeProject, pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { listen, type Seen, serveSite } from "./project.ts"
@@ -62,7 +62,7 @@ const host = Effect.gen(function*() {
     // As with `run` in a project that has the plugin: without the option nothing would be fetched.
     plugin: [`${pluginUrl}/dist/fallback.js`, [pluginUrl, { web: { allow: [`127.0.0.1:${site.port}`] } }]],
     // Without the first one the host shows no tool named websearch, not even ours.
-    env: { OPENCODE_ENABLE_EXA: "1", SEARXNG_URL: at, GREP_APP_BASE_URL: at }
+    env: { ...shortLived, OPENCODE_ENABLE_EXA: "1", SEARXNG_URL: at, GREP_APP_BASE_URL: at }
   })
 })
 
