@@ -4,7 +4,7 @@ import { Effect, FileSystem, Layer, Schedule, Schema } from "effect"
 import { makeProject, pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { living, memoryOf, nap, untilLiving } from "../adapters/processes.ts"
+import { living, memoryOf, nap, until, untilLiving } from "../adapters/processes.ts"
 import { listen, type openProject, openShared, type Seen, Server } from "./project.ts"
 
 const isOfEnd = (text: string) => /commands? ha(s|ve) ended/.test(text)
@@ -117,8 +117,16 @@ it.live(
         const project = yield* listen(host.url, directory)
         return { host, project }
       })
+      /** How many logs hold the line that is printed. */
+      const logsIn = Effect.fnUntraced(function*(folder: string) {
+        const logs = (yield* fs.readDirectory(folder)).filter((name) => name.endsWith(".log"))
+        const texts = yield* Effect.forEach(logs, (name) => fs.readFileString(`${folder}/${name}`))
+        return texts.filter((text) => text.includes("it listens")).length
+      })
       let now = yield* open
+      let round = 0
       for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        round++
         const sleep = nap()
         const escaped = nap()
         const command = `echo it listens; ${sleep} & (setsid ${escaped} &) ; ${sleep}`
@@ -126,6 +134,8 @@ it.live(
         yield* untilLiving(sleep, 2)
         yield* untilLiving(escaped, 1)
         yield* now.project.until(says(session, "done"))
+        // What the host has not read of a command dies with it.
+        yield* until(Effect.map(logsIn(`${directory}/.opencode/orchestrator/commands`), (count) => count === round))
         yield* now.host.kill(signal)
         yield* untilLiving(sleep, 0)
         assert.strictEqual(living(escaped), 1, "it had left the group: only the next instance finds it")
