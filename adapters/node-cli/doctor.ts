@@ -15,7 +15,7 @@ import { loadConfig } from "../opencode-plugin/config.ts"
 import { make as makeSessionClient } from "../opencode-sdk/OpencodeSessionClient.ts"
 import { hostVersion } from "../test/RealHost.ts"
 import { Ended, exitCodes } from "./exit.ts"
-import { type Host, isLive, namesPlugin, resolvedConfig, start } from "./hosts.ts"
+import { type Host, isLive, namesPlugin, start } from "./hosts.ts"
 import { dirFlag, readDirectory, requireWritable } from "./options.ts"
 import { packageRoot } from "./packageRoot.ts"
 import { findProgram, howToInstall, isAtLeast, oldestHost, type Program, updateHost, versionOf } from "./program.ts"
@@ -73,13 +73,18 @@ const examine = Effect.fnUntraced(function*(directory: string, modelCheck: boole
   })
   yield* tell(nodeFinding(process.versions.node))
   const program = yield* findProgram(directory)
-  const version = program === undefined ? undefined : yield* versionOf(program.file)
-  yield* tell(programFinding(program, version))
-  if (program === undefined || version === undefined) return findings
-
+  if (program === undefined) {
+    yield* tell(programFinding(program, undefined))
+    return findings
+  }
   // Without the additions of `run`: what the user's own OpenCode will do is what matters.
   const started = yield* Effect.result(start({ program, directory, env: {}, news: () => Effect.void }))
+  // Asking the program itself means starting it once more.
+  const version = (Result.isSuccess(started) ? started.success.version : undefined)
+    ?? (yield* versionOf(program.file))
+  yield* tell(programFinding(program, version))
   if (Result.isFailure(started)) {
+    if (version === undefined) return findings
     yield* tell(
       bad(
         "OpenCode starts",
@@ -135,9 +140,9 @@ const programFinding = (program: Program | undefined, version: string | undefine
 
 const pluginFindings = Effect.fnUntraced(function*(host: Host, binary: string) {
   const { folder } = yield* packageRoot
-  const config = yield* Effect.orElseSucceed(
-    resolvedConfig(binary, host.directory),
-    (): Record<string, unknown> => ({})
+  const { data: config } = yield* Effect.tryPromise((signal) => host.client.config.get({}, { signal })).pipe(
+    Effect.timeout("20 seconds"),
+    Effect.orElseSucceed(() => ({ data: {} }))
   )
   const isNamed = namesPlugin(config, folder)
   const live = yield* Effect.orElseSucceed(isLive(host.client), () => false)

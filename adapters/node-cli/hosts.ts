@@ -296,16 +296,24 @@ export const ageOf = ({ version }: Host): string | undefined =>
 
 // ---- the plugin in it -----------------------------------------------------------------------------------------------
 
-/** This package as a value of the host's `plugin` setting. */
-export const pluginUrl = Effect.gen(function*() {
+const builtFolder = Effect.gen(function*() {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const { folder } = yield* packageRoot
   if (!(yield* fs.exists(path.join(folder, "dist", "plugin.js")))) {
     return yield* unavailable(`The plugin is not built: run "npm run build" in ${folder} first.`)
   }
-  return pathToFileURL(folder).href
+  return folder
 })
+
+/** This package as a value of the host's `plugin` setting. */
+export const pluginUrl = Effect.map(builtFolder, (folder) => pathToFileURL(folder).href)
+
+/** The same beside a config that may name it already: then that one works, with its options, and this one does nothing. */
+export const fallbackPluginUrl = Effect.map(
+  builtFolder,
+  (folder) => pathToFileURL(`${folder}/dist/fallback.js`).href
+)
 
 const ConfigText = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))
 
@@ -335,12 +343,6 @@ export const namesPlugin = (config: unknown, folder: string): boolean =>
   })
     .map((entry) => (typeof entry === "string" ? entry : entry[0]))
     .some((name) => name.includes(packageName) || name.replace("file://", "").startsWith(folder))
-
-/** Whether the user's own config loads the orchestrator: loaded twice, it would answer everything twice. */
-export const loadsPlugin = Effect.fnUntraced(function*(binary: string, directory: string) {
-  const { folder } = yield* packageRoot
-  return namesPlugin(yield* resolvedConfig(binary, directory), folder)
-})
 
 /** The config that the user's environment gives, with additions: lists grow, objects are added to. */
 export const withPlugin = Effect.fnUntraced(function*(additions: Record<string, unknown>) {

@@ -11,11 +11,10 @@ import { asFailure, Ended, exitCodes, unavailable, usage } from "./exit.ts"
 import {
   ageOf,
   attach,
+  fallbackPluginUrl,
   type Host,
   type HostNews,
   isLive,
-  loadsPlugin,
-  pluginUrl,
   requireModel,
   start,
   withAgents,
@@ -194,11 +193,7 @@ export const runInHost = Effect.fnUntraced(function*(
     url,
     directory,
     reporter,
-    additions: Effect.fnUntraced(function*({ file }) {
-      const plugin = yield* pluginUrl
-      // Loaded twice, it would answer everything twice.
-      return (yield* loadsPlugin(file, directory)) ? {} : { plugin: [plugin] }
-    })
+    additions: () => Effect.map(fallbackPluginUrl, (plugin) => ({ plugin: [plugin] }))
   })
   if (!(yield* isLive(host.client))) {
     return yield* unavailable(

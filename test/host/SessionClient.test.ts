@@ -1,7 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 import * as OpencodeSessionClient from "../../adapters/opencode-sdk/OpencodeSessionClient.ts"
-import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { Ids } from "../../src/Ids.ts"
 import { asker, contractScript, sessionClientContract } from "../contracts/SessionClient.ts"
@@ -9,6 +9,7 @@ import { asker, contractScript, sessionClientContract } from "../contracts/Sessi
 const real = Layer.unwrap(Effect.gen(function*() {
   const { directory, url } = yield* startHost({
     plugin: [pluginUrl],
+    env: shortLived,
     config: { agent: { [asker.name]: { mode: "primary", permission: { bash: "ask" } } } }
   })
   return OpencodeSessionClient.layer({ url, directory })

@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, FileSystem, Layer, Path, Queue, Stream } from "effect"
+import { Context, Effect, FileSystem, Layer, Path, Queue, Schedule, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
@@ -16,7 +16,7 @@ import { TaskArchive } from "../../src/tasks/TaskArchive.ts"
 import { TaskJournal } from "../../src/tasks/TaskJournal.ts"
 import { completed, mission, root, running } from "../tasks/records.ts"
 
-const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/cli.js", import.meta.url))
 
 /** A project in which this process is the instance that works. */
 const project = Effect.gen(function*() {
@@ -221,7 +221,8 @@ describe("cancel", () => {
       const folder = `${lease.folder}/requests`
       // What the instance does is tested beside it; here it is this test that answers.
       const asked = yield* Effect.repeat(Effect.orElseSucceed(fs.readDirectory(folder), (): Array<string> => []), {
-        until: (names) => names.some((name) => name.endsWith(".json"))
+        until: (names) => names.some((name) => name.endsWith(".json")),
+        schedule: Schedule.spaced("20 millis")
       })
       assert.strictEqual(yield* fs.readFileString(`${folder}/${asked[0]}`), "{\"cancel\":\"task_a\"}")
       yield* journal.record("task", "task_a", {

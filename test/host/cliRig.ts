@@ -8,9 +8,10 @@ import { RunLine } from "../../adapters/node-cli/runLines.ts"
 import {
   environmentOf,
   makeProject,
+  prepareHome,
   scriptedModel,
   scriptedProvider,
-  skipInstall,
+  shortLived,
   startHost
 } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
@@ -25,73 +26,76 @@ const delegate = (prompt: string) => ({
   args: { agent: "Builder", description: prompt, prompt, background: true }
 })
 
-/** True the first time that it is asked for this. */
-const seen = new Set<string>()
-const isFirst = (what: string): boolean => seen.size < seen.add(what).size
-
 /** The first word of the goal says what the Commander does, that of an order what an agent does. */
-const script: Script = (request) =>
-  Effect.gen(function*() {
-    const newest = request.users.at(-1) ?? ""
-    const [word = ""] = (request.users[0] ?? "").split(" ")
-    if (!/^You are the Commander/m.test(request.system)) {
-      if (word === "hang" || (word === "slow" && isFirst("slow"))) return yield* Effect.never
-      if (/^You are the Inspector/m.test(request.system)) {
-        if (newest.includes("result of mended") && !newest.includes("An earlier attempt")) {
-          return { text: "FAIL T1: mend it" }
+const makeScript = (): Script => {
+  const seen = new Set<string>()
+  /** True the first time that it is asked for this. */
+  const isFirst = (what: string): boolean => seen.size < seen.add(what).size
+  return (request) =>
+    Effect.gen(function*() {
+      const newest = request.users.at(-1) ?? ""
+      const [word = ""] = (request.users[0] ?? "").split(" ")
+      if (!/^You are the Commander/m.test(request.system)) {
+        if (word === "hang" || (word === "slow" && isFirst("slow"))) return yield* Effect.never
+        if (/^You are the Inspector/m.test(request.system)) {
+          if (newest.includes("result of mended") && !newest.includes("An earlier attempt")) {
+            return { text: "FAIL T1: mend it" }
+          }
+          return { text: newest.includes("rotten") ? "FAIL: it is rotten" : "PASS" }
         }
-        return { text: newest.includes("rotten") ? "FAIL: it is rotten" : "PASS" }
-      }
-      if (/^You are the Architect/m.test(request.system)) {
-        return {
-          text: newest.startsWith("Make a plan")
-            ? "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T9"
-            : "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T1"
+        if (/^You are the Architect/m.test(request.system)) {
+          return {
+            text: newest.startsWith("Make a plan")
+              ? "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T9"
+              : "- [ ] T1: plain one\n- [ ] T2: plain two | depends:T1"
+          }
         }
+        // Fails at its first attempt.
+        if (word === "flaky" && !newest.includes("An earlier attempt")) return { status: 400, message: "not this time" }
+        return { text: `result of ${request.users[0]}` }
       }
-      // Fails at its first attempt.
-      if (word === "flaky" && !newest.includes("An earlier attempt")) return { status: 400, message: "not this time" }
-      return { text: `result of ${request.users[0]}` }
-    }
-    switch (word) {
-      case "WORK":
-        if (isNotice(newest)) return { text: "Both are done.\n\nMISSION COMPLETE" }
-        return request.turns === 0 ? { toolCalls: [delegate("build one"), delegate("build two")] } : { text: "I wait." }
-      case "HANG":
-        return request.turns === 0 ? { toolCalls: [delegate("hang about")] } : { text: "I wait." }
-      case "SPEND":
-        if (request.toolResults.some((text) => text.includes("budget is used up"))) return { text: "That was all." }
-        if (newest.includes("The user lets the mission go on")) return { text: "MISSION COMPLETE" }
-        return request.toolResults.length === 0 && request.turns === 0
-          ? { toolCalls: [delegate("build one"), delegate("build two")] }
-          : { text: "This is what is done." }
-      case "STAGNATE":
-        return { text: "I think about it." }
-      case "HALF": {
-        const isOn = request.users.some((text) => text.includes("The user lets the mission go on"))
-        if (isOn && isNotice(newest)) return { text: "All is done.\n\nMISSION COMPLETE" }
-        if (isOn && request.toolResults.length === 0) return { toolCalls: [delegate("build the rest")] }
-        return request.turns === 0
-          ? { toolCalls: [delegate("build one half"), delegate("hang at the other")] }
-          : { text: "I wait." }
-      }
-      case "KILLED":
-        // It is killed at its first call, while an agent works, and when it hears of that agent's end.
-        if (isFirst("goal")) return yield* Effect.never
-        if (request.users.some(isNotice)) {
-          return isFirst("notice") ? yield* Effect.never : { text: "I am back.\n\nMISSION COMPLETE" }
+      switch (word) {
+        case "WORK":
+          if (isNotice(newest)) return { text: "Both are done.\n\nMISSION COMPLETE" }
+          return request.turns === 0
+            ? { toolCalls: [delegate("build one"), delegate("build two")] }
+            : { text: "I wait." }
+        case "HANG":
+          return request.turns === 0 ? { toolCalls: [delegate("hang about")] } : { text: "I wait." }
+        case "SPEND":
+          if (request.toolResults.some((text) => text.includes("budget is used up"))) return { text: "That was all." }
+          if (newest.includes("The user lets the mission go on")) return { text: "MISSION COMPLETE" }
+          return request.toolResults.length === 0 && request.turns === 0
+            ? { toolCalls: [delegate("build one"), delegate("build two")] }
+            : { text: "This is what is done." }
+        case "STAGNATE":
+          return { text: "I think about it." }
+        case "HALF": {
+          const isOn = request.users.some((text) => text.includes("The user lets the mission go on"))
+          if (isOn && isNotice(newest)) return { text: "All is done.\n\nMISSION COMPLETE" }
+          if (isOn && request.toolResults.length === 0) return { toolCalls: [delegate("build the rest")] }
+          return request.turns === 0
+            ? { toolCalls: [delegate("build one half"), delegate("hang at the other")] }
+            : { text: "I wait." }
         }
-        return request.calledTools.includes("delegate_task")
-          ? { text: "I wait." }
-          : { toolCalls: [delegate("quick one"), delegate("slow one")] }
-      case "ASK":
-        return request.turns === 0
-          ? { toolCalls: [{ name: "bash", args: { command: "echo allowed > asked.txt", description: "asks" } }] }
-          : { text: `${request.toolResults.join(" ")}\n\nMISSION COMPLETE` }
-      default:
-        return { text: "MISSION COMPLETE" }
-    }
-  })
+        case "KILLED":
+          // It is killed at its first call, while an agent works, and when it hears of that agent's end.
+          if (isFirst("goal")) return yield* Effect.never
+          if (request.users.some(isNotice)) {
+            return isFirst("notice") ? yield* Effect.never : { text: "I am back.\n\nMISSION COMPLETE" }
+          }
+          return request.calledTools.includes("delegate_task")
+            ? { text: "I wait." }
+            : { toolCalls: [delegate("quick one"), delegate("slow one")] }
+        case "ASK":
+          return request.turns === 0
+            ? { toolCalls: [{ name: "bash", args: { command: "echo allowed > asked.txt", description: "asks" } }] }
+            : { text: `${request.toolResults.join(" ")}\n\nMISSION COMPLETE` }
+        default:
+          return { text: "MISSION COMPLETE" }
+      }
+    })
+}
 
 export const isNotice = (text: string): boolean => /tasks? ha(s|ve) ended/.test(text)
 
@@ -137,14 +141,16 @@ export class Rig extends Context.Service<Rig, {
         >()
         const scope = yield* Effect.scope
         const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
-        yield* skipInstall(path.join(home, "config", "opencode"))
+        yield* prepareHome(home)
         const env = {
           PATH: [path.dirname(process.execPath), programs, process.env["PATH"] ?? ""].join(":"),
-          ...environmentOf(path, home)
+          ...environmentOf(path, home),
+          ...shortLived
         }
         const config = {
           $schema: "https://opencode.ai/config.json",
           share: "disabled",
+          snapshot: false, // as in `startHost`
           model: scriptedModel,
           small_model: scriptedModel,
           provider: {
@@ -152,7 +158,7 @@ export class Rig extends Context.Service<Rig, {
           }
         }
         const server = (options: Parameters<typeof startHost>[0]) =>
-          startHost({ home, ...options }).pipe(
+          startHost({ home, ...options, env: { ...shortLived, ...options?.env } }).pipe(
             Effect.map(({ url }) => url),
             Effect.provide(services),
             Effect.provideService(ScriptedModel, model),
@@ -215,7 +221,7 @@ export class Rig extends Context.Service<Rig, {
         })
       })
     ).pipe(
-      Layer.provideMerge(ScriptedModel.layer(script)),
+      Layer.provideMerge(ScriptedModel.layer(makeScript())),
       Layer.provideMerge(NodeServices.layer),
       Layer.orDie
     )

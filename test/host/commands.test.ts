@@ -1,11 +1,11 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Schedule, Schema } from "effect"
-import { makeProject, pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { living, memoryOf, nap, untilLiving } from "../adapters/processes.ts"
-import { listen, openProject, type Seen, Server } from "./project.ts"
+import { living, memoryOf, nap, until, untilLiving } from "../adapters/processes.ts"
+import { listen, type openProject, openShared, type Seen, Server } from "./project.ts"
 
 const isOfEnd = (text: string) => /commands? ha(s|ve) ended/.test(text)
 
@@ -42,12 +42,13 @@ const untilTold = Effect.fnUntraced(function*({ texts, until }: Project, session
 
 const rules = { permission: { bash: { "*": "allow", "rm *": "deny" } } }
 
-layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 seconds" })(
+// With all its compilers: it reads a lot.
+layer(Server.layer(script, rules, {}, {}), { excludeTestServices: true, timeout: "120 seconds" })(
   "a background command in a real OpenCode",
   (it) => {
     it.effect("tells its agent how it ended, and ends with what it has started", () =>
       Effect.gen(function*() {
-        const project = yield* openProject()
+        const project = yield* openShared
         const sleep = nap()
         const session = yield* project.say(prompt(run(`${sleep} & echo begun; echo failed >&2; exit 3`)), "Builder")
         const { answers, told } = yield* untilTold(project, session)
@@ -59,7 +60,7 @@ layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 se
 
     it.effect("is killed after its time limit when it does not listen", () =>
       Effect.gen(function*() {
-        const project = yield* openProject()
+        const project = yield* openShared
         const sleep = nap()
         const command = `trap '' TERM; ${sleep} & (${sleep}); ${sleep}`
         const session = yield* project.say(prompt(run(command, { timeout: 1_000 })), "Builder")
@@ -70,7 +71,7 @@ layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 se
 
     it.effect("is asked for by the rules for bash, part by part", () =>
       Effect.gen(function*() {
-        const project = yield* openProject()
+        const project = yield* openShared
         const sleep = nap()
         const session = yield* project.say(
           prompt(run(`${sleep}; rm -rf x`), run("echo allowed && exit 0")),
@@ -84,7 +85,7 @@ layer(Server.layer(script, rules), { excludeTestServices: true, timeout: "120 se
 
     it.effect("may print more than the host has room for", () =>
       Effect.gen(function*() {
-        const project = yield* openProject()
+        const project = yield* openShared
         yield* Effect.promise(() => project.client.session.list())
         const { pid } = yield* Server
         const before = memoryOf(pid)
@@ -112,12 +113,20 @@ it.live(
       const directory = yield* makeProject()
       const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
       const open = Effect.gen(function*() {
-        const host = yield* startHost({ directory, home, plugin: [[pluginUrl, {}]] })
+        const host = yield* startHost({ directory, home, plugin: [[pluginUrl, {}]], env: shortLived })
         const project = yield* listen(host.url, directory)
         return { host, project }
       })
+      /** How many logs hold the line that is printed. */
+      const logsIn = Effect.fnUntraced(function*(folder: string) {
+        const logs = (yield* fs.readDirectory(folder)).filter((name) => name.endsWith(".log"))
+        const texts = yield* Effect.forEach(logs, (name) => fs.readFileString(`${folder}/${name}`))
+        return texts.filter((text) => text.includes("it listens")).length
+      })
       let now = yield* open
+      let round = 0
       for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+        round++
         const sleep = nap()
         const escaped = nap()
         const command = `echo it listens; ${sleep} & (setsid ${escaped} &) ; ${sleep}`
@@ -125,6 +134,8 @@ it.live(
         yield* untilLiving(sleep, 2)
         yield* untilLiving(escaped, 1)
         yield* now.project.until(says(session, "done"))
+        // What the host has not read of a command dies with it.
+        yield* until(Effect.map(logsIn(`${directory}/.opencode/orchestrator/commands`), (count) => count === round))
         yield* now.host.kill(signal)
         yield* untilLiving(sleep, 0)
         assert.strictEqual(living(escaped), 1, "it had left the group: only the next instance finds it")

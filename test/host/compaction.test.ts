@@ -2,7 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, FileSystem, Path } from "effect"
 import type { ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isToast, openProject, Server } from "./project.ts"
+import { isToast, openProject, openShared, Server } from "./project.ts"
 
 const delegate = (prompt: string) => ({
   name: "delegate_task",
@@ -86,7 +86,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("after a last word does not make the Commander go on, and its summary is not taken for a word", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("talk until it is full")
         yield* until(isToast("Mission complete"))
         assert.lengthOf(yield* summaries("talk until it is full"), 1)
@@ -97,7 +97,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("after a child's last word leaves that as its result, and was told the child's order", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openShared
         const root = yield* say("the goal\nfill the child's context")
         yield* until(isToast("Mission complete"))
         const [order] = yield* summaries("fill the child's context")
@@ -110,7 +110,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("because the provider refused it goes on, and the mission does not halt", () =>
       Effect.gen(function*() {
-        const { say, seen, texts, until } = yield* openProject()
+        const { say, seen, texts, until } = yield* openShared
         const root = yield* say("overflow the conversation")
         yield* until(isToast("Mission complete"))
         assert.include(yield* texts(root, "assistant"), "I went on.")
@@ -119,7 +119,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("of an agent of the user's own is the host's affair", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("fill my own agent's context", "build")
         yield* until((event) => event.type === "session.idle" && event.properties["sessionID"] === root)
         assert.isTrue((yield* texts(root, "user")).some((text) => text.startsWith("Continue if you have next steps")))

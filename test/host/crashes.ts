@@ -3,7 +3,7 @@
  * parent once, no child ran more often than it may, finished work was not done again.
  */
 import { Clock, Effect, FileSystem, Option, Path, Schedule, Schema, Stream } from "effect"
-import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, type RealHost, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { ModelReply, ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 
@@ -178,7 +178,7 @@ const Idle = Schema.Struct({
  * connection to that one may still be in the pool.
  */
 const startOn = (directory: string, home: string) =>
-  startHost({ plugin, directory, home }).pipe(
+  startHost({ plugin, directory, home, env: shortLived }).pipe(
     Effect.tap((host) => Effect.retry(ask(() => host.client.tool.ids()), { times: 3 }))
   )
 
@@ -215,7 +215,8 @@ const isRecorded = Effect.fnUntraced(function*(directory: string, goal: string) 
 
 const untilComplete = (host: RealHost, root: string) =>
   isComplete(host, root).pipe(
-    Effect.repeat({ until: (complete) => complete, schedule: Schedule.spaced("100 millis") }),
+    // Each look costs the host what a tenth of a turn does.
+    Effect.repeat({ until: (complete) => complete, schedule: Schedule.spaced("500 millis") }),
     Effect.timeoutOrElse({
       duration: "60 seconds",
       orElse: () =>

@@ -4,7 +4,7 @@ import { Effect, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
 
-const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/cli.js", import.meta.url))
 
 const run = Effect.fnUntraced(function*(args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner

@@ -3,7 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Path } from "effect"
 import type { ModelReply, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, openProject, Server, settings } from "./project.ts"
+import { isOf, isToast, openProject, openShared, Server, settings } from "./project.ts"
 
 const delegate = (prompt: string) => ({
   name: "delegate_task",
@@ -22,7 +22,7 @@ const script: Script = (request) =>
     if (!/^You are the Commander/m.test(request.system)) {
       if (isUsedUp) return { text: `stopped in time: ${request.users[0]}` }
       if (request.users[0]?.startsWith("quick") === true) return { text: "done" }
-      yield* Effect.sleep("100 millis")
+      yield* Effect.sleep(request.users[0]?.startsWith("work slowly") === true ? "1 second" : "100 millis")
       return bash(`echo ${request.turns}`)
     }
     if (isUsedUp) return { text: "This is what is done." }
@@ -40,8 +40,12 @@ const script: Script = (request) =>
         return request.toolResults.length === 0
           ? bash("echo the same")
           : { text: `Thinking about it, round ${request.turns}.` }
-      case "SPEND":
-        return request.turns === 0 ? { toolCalls: [delegate("work one"), delegate("work two")] } : { text: "I wait." }
+      case "SPEND": {
+        const how = request.users[0]?.endsWith("time") === true ? "work slowly" : "work"
+        return request.turns === 0
+          ? { toolCalls: [delegate(`${how}, one`), delegate(`${how}, two`)] }
+          : { text: "I wait." }
+      }
       case "MANY":
         return request.toolResults.length === 0
           ? { toolCalls: [delegate(`quick ${request.turns}`), delegate(`quick too ${request.turns}`)] }
@@ -55,7 +59,7 @@ const budgets: ReadonlyArray<readonly [name: string, goal: string, budget: objec
   ["tokens", "SPEND tokens", { tokens: 12_000 }, /Its budget is used up: .* of 12k tokens/],
   ["cost", "SPEND cost", { cost: 0.01 }, /Its budget is used up: \$\S+ of \$0\.01/],
   ["turns", "SPEND turns", { turns: 12 }, /Its budget is used up: \d+ of 12 turns/],
-  ["time", "SPEND time", { time: "15 seconds" }, /Its budget is used up: .* of 15 s/],
+  ["time", "SPEND time", { time: "8 seconds" }, /Its budget is used up: .* of 8 s/],
   ["tasks", "MANY tasks", { tasks: 3 }, /Its budget is used up: 3 of 3 tasks/]
 ]
 
@@ -64,7 +68,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
   (it) => {
     it.effect("does not end because MISSION COMPLETE stands in a quotation", () =>
       Effect.gen(function*() {
-        const { say, seen, texts, until } = yield* openProject()
+        const { say, seen, texts, until } = yield* openShared
         const root = yield* say("QUOTE it")
         yield* until(isToast("Mission complete"))
         const texts_ = yield* texts(root, "user")
@@ -93,7 +97,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
 
     it.effect("that does not get on is halted after five instructions, the later ones other than the first, and says why", () =>
       Effect.gen(function*() {
-        const { say, seen, texts, until } = yield* openProject()
+        const { say, seen, texts, until } = yield* openShared
         const root = yield* say("STAGNATE please")
         yield* until(isToast("Mission halted"))
         const told = (yield* texts(root, "user")).filter((text) => text.startsWith("CONTINUE"))
@@ -116,7 +120,7 @@ layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" }
           assert.match(String(seen.find(isToast("Mission out of budget"))?.properties["message"]), used)
           assert.include((yield* texts(root, "assistant")).at(-1), "This is what is done.")
           const heard = (yield* texts(root, "user")).join("\n")
-          assert.include(heard, name === "tasks" ? "\ndone" : "stopped in time: work one")
+          assert.match(heard, name === "tasks" ? /\ndone/ : /stopped in time: work( slowly)?, one/)
           assert.strictEqual(seen.filter(isToast("Mission complete")).length, 0)
           if (name === "tasks") {
             assert.lengthOf(yield* children(root), 3)

@@ -4,13 +4,13 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, FileSystem, Layer, Path, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
-import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { collector, pathsOf, pointsOf, valueOf } from "../adapters/collector.ts"
 import { isToast, openProject, Server, settings } from "./project.ts"
 
-const main = fileURLToPath(new URL("../../adapters/node-cli/main.ts", import.meta.url))
+const main = fileURLToPath(new URL("../../dist/cli.js", import.meta.url))
 
 const run = Effect.fnUntraced(function*(directory: string, ...args: ReadonlyArray<string>) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
@@ -61,7 +61,12 @@ const observed = Layer.effect(
     const { url } = yield* Collector
     return yield* startHost({
       plugin: [[pluginUrl, {}]],
-      env: { OTEL_EXPORTER_OTLP_ENDPOINT: url, OTEL_BSP_SCHEDULE_DELAY: "200", OTEL_METRIC_EXPORT_INTERVAL: "200" }
+      env: {
+        ...shortLived,
+        OTEL_EXPORTER_OTLP_ENDPOINT: url,
+        OTEL_BSP_SCHEDULE_DELAY: "200",
+        OTEL_METRIC_EXPORT_INTERVAL: "200"
+      }
     })
   })
 ).pipe(

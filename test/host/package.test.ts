@@ -109,6 +109,8 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
             here("logs")
           ], { concurrency: 4 })
           assert.match(tasks.stdout, /^ses_\w+ complete .*\n {2}- task_\w+ completed .* build one/)
+          // `run` brings the plugin along, and it is configured: one of them works.
+          assert.lengthOf(tasks.stdout.match(/task_/g) ?? [], 2)
           assert.match(missions.stdout, /^ses_\w+ complete .* WORK on it\n/)
           assert.include(report.stdout, "result of build two")
           const [session = ""] = /ses_\w+/.exec(missions.stdout) ?? []
@@ -155,7 +157,11 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
     it.effect("what cannot be done is said in a sentence, with its code", () =>
       Effect.gen(function*() {
         const { project, servers } = yield* Rig
-        const [live, plain, directory] = yield* Effect.all([servers.live, servers.plain, project()], { concurrency: 3 })
+        const [live, plain, directory] = yield* Effect.all([
+          servers.live,
+          servers.plain,
+          project({ "plan.md": "- [ ] T1: a" })
+        ], { concurrency: 3 })
         const fs = yield* FileSystem.FileSystem
         yield* fs.writeFile(`${directory}/latin.md`, Buffer.from("- [ ] T1: the caf\u00e9 | agent:Builder\n", "latin1"))
         const cases: ReadonlyArray<
@@ -193,6 +199,11 @@ layer(installed({ isBesideHost: false }), { excludeTestServices: true, timeout: 
           [["run", "goal", "--url", live], 5, "refuses the password", { OPENCODE_SERVER_PASSWORD: "wrong" }],
           [["run", "goal", "--url", live], 5, "refuses the password"],
           [["run", "goal", "--url", plain, "--dir", directory], 5, "does not have the plugin"],
+          [
+            ["run", "--plan", `${directory}/plan.md`, "--url", plain, "--dir", directory],
+            5,
+            "has no agent Commander, Inspector"
+          ],
           [["run", "--resume", "ses_1", "--url", live, "--dir", directory], 2, "knows no session", password],
           [
             ["run", "goal", "--url", live, "--dir", directory, "--model", "scripted/none"],

@@ -1,7 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it as test, layer } from "@effect/vitest"
 import { Deferred, Effect, FileSystem, Layer, Schedule } from "effect"
-import { makeProject, pluginUrl, type RealHost, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, type RealHost, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { isToast, openProject, Server } from "./project.ts"
@@ -143,7 +143,7 @@ test.live(
       const model = yield* ScriptedModel
       const directory = yield* makeProject()
       const home = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-home-" })
-      const start = startHost({ plugin: [pluginUrl], directory, home }).pipe(
+      const start = startHost({ plugin: [pluginUrl], directory, home, env: shortLived }).pipe(
         Effect.tap((host) => Effect.promise(() => host.client.tool.ids())) // loads the plugin
       )
       const first = yield* start

@@ -1,98 +1,15 @@
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect, FileSystem, Path } from "effect"
-import type { ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, isUserMessage, openProject, Server, settings } from "./project.ts"
+import { isOf, isToast, isUserMessage, openProject, openShared, Server, settings } from "./project.ts"
+import { hangUp, notices, script } from "./team.ts"
 
-const delegate = (prompt: string, agent = "Builder", background = true) => ({
-  name: "delegate_task",
-  args: { agent, description: `task ${prompt}`.slice(0, 40), prompt, background }
-})
-
-/** When each hanging call ended, by its prompt. */
-const hungUp = new Map<string, Deferred.Deferred<number>>()
-const hangUp = (prompt: string) => {
-  const end = hungUp.get(prompt) ?? Deferred.makeUnsafe<number>()
-  hungUp.set(prompt, end)
-  return end
-}
-const limited = new Set<string>()
-
-/** From the end of a child, as the host told it, to the parent's message, in ms. */
-const delays: Array<number> = []
-
-/** Children answer by the first word of their order; the Commander delegates what its goal names, one order a line. */
-const script: Script = (request) =>
-  Effect.gen(function*() {
-    const text = request.users.at(-1) ?? ""
-    if (text === "HANG") return yield* Effect.never
-    if (/^You are the Commander/m.test(request.system)) return commander(request)
-    const [word = "", ...rest] = (request.users[0] ?? "").split(" ")
-    if (/tasks? ha(s|ve) ended/.test(text)) return { text: `heard: ${/found \S+/.exec(text)?.[0]}` }
-    if (request.toolResults.length > 0) {
-      return {
-        text: word === "research" ? "waiting for the researcher" : `tool said: ${request.toolResults.join(" | ")}`
-      }
-    }
-    switch (word) {
-      case "hang":
-        return yield* Effect.never.pipe(
-          Effect.onInterrupt(() => Deferred.succeed(hangUp(text), Date.now()))
-        )
-      case "silent":
-        return { text: "" }
-      case "unauthorized":
-        return { status: 401, message: "invalid key, says the provider" }
-      case "limited":
-        if (limited.has(text)) return { text: "came through" }
-        limited.add(text)
-        return { status: 429, message: "slow down, says the provider", headers: { "retry-after": "2" } }
-      case "bash":
-        return { toolCalls: [{ name: "bash", args: { command: rest.join(" "), description: "a command" } }] }
-      case "write":
-        return { toolCalls: [{ name: "write", args: { filePath: rest[0], content: rest.slice(1).join(" ") } }] }
-      case "research":
-        return { toolCalls: [delegate("find it", "Researcher")] }
-      case "report":
-        return { text: "DECISION: use SQLite" }
-      case "find":
-        return { text: "found it-in-the-code" }
-      default:
-        return { text: `did ${text}` }
-    }
-  })
-
-const commander = (request: ModelRequest) => {
-  const text = request.users.at(-1) ?? ""
-  if (text.startsWith("LIST")) {
-    return request.toolResults.length > 0
-      ? { text: "MISSION COMPLETE" }
-      : {
-        toolCalls: [{ name: "list_tasks", args: {} }, { name: "get_task_result", args: { taskId: text.split(" ")[1] } }]
-      }
-  }
-  if (/tasks? ha(s|ve) ended/.test(text)) return { text: "All heard.\nMISSION COMPLETE" }
-  if (text.startsWith("DO") && request.toolResults.length === 0) {
-    return {
-      toolCalls: text.split("\n").slice(1).map((line) => {
-        const [agent, ...prompt] = line.split(": ")
-        return delegate(prompt.join(": "), agent)
-      })
-    }
-  }
-  // What has failed has to be answered for.
-  const failed = text.startsWith("CONTINUE") ? text.match(/task_\w+/g) ?? [] : []
-  return { text: text.startsWith("DO") ? "Waiting." : ["MISSION COMPLETE", ...failed].join("\n") }
-}
-
-const notices = (texts: ReadonlyArray<string>) => texts.filter((text) => /tasks? ha(s|ve) ended/.test(text))
-
-layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, timeout: "60 seconds" })(
+layer(Server.layer(script), { excludeTestServices: true, timeout: "60 seconds" })(
   "the plugin in a real OpenCode",
   (it) => {
     it.effect("a goal is delegated to agents that work at once, and the mission ends by itself", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openShared
         const root = yield* say("DO\nBuilder: one\nBuilder: two\nInspector: three")
         yield* until(isToast("Mission complete"))
         const heard = notices(yield* texts(root, "user"))
@@ -102,28 +19,6 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
         assert.sameMembers(sessions.map((session) => session.agent), ["Builder", "Builder", "Inspector"])
       }))
 
-    for (
-      const [name, order, expected] of [
-        ["that answers with nothing", "silent", /completed after .*\n\(no output\)/],
-        ["whose provider refuses its key", "unauthorized", /failed after .*\ninvalid key, says the provider/],
-        ["that is rate limited", "limited please", /completed after .*\ncame through/]
-      ] as const
-    ) {
-      it.effect(`the parent is told once of a child ${name}`, () =>
-        Effect.gen(function*() {
-          const { children, say, seen, texts, until } = yield* openProject()
-          const root = yield* say(`DO\nBuilder: ${order}`)
-          yield* until(isToast("Mission complete"))
-          const heard = notices(yield* texts(root, "user"))
-          assert.strictEqual(heard.length, 1)
-          assert.match(heard[0] ?? "", expected)
-          const child = (yield* children(root))[0]?.id ?? ""
-          const ended = yield* until(isOf(order === "unauthorized" ? "session.error" : "session.idle", child))
-          const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-          delays.push((told?.at ?? Infinity) - ended.at)
-        }))
-    }
-
     it.effect("a child that spends 10 s in one tool call is not done before its last turn", () =>
       Effect.gen(function*() {
         const { say, seen, texts, until } = yield* openProject()
@@ -131,69 +26,6 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
         yield* until(isToast("Mission complete"))
         assert.match(notices(yield* texts(root, "user"))[0] ?? "", /completed after 1\d s.*\ntool said: slept/)
         assert.strictEqual(seen.filter(isToast("Builder completed")).length, 1)
-      }))
-
-    it.effect("an aborted child ends as cancelled, and the parent is told once", () =>
-      Effect.gen(function*() {
-        const { children, client, say, seen, texts, until } = yield* openProject()
-        const model = yield* ScriptedModel
-        const root = yield* say("DO\nBuilder: hang until aborted")
-        while (
-          (yield* model.next).users[0] !== "hang until aborted"
-        ) { /* the child's call comes after the Commander's */ }
-        const child = (yield* children(root))[0]?.id ?? ""
-        yield* Effect.promise(() => client.session.abort({ sessionID: child }))
-        const ended = yield* until(isOf("session.error", child))
-        yield* until(isToast("Mission complete"))
-        const heard = notices(yield* texts(root, "user"))
-        assert.strictEqual(heard.length, 1)
-        assert.match(heard[0] ?? "", /was cancelled after/)
-        const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-        delays.push((told?.at ?? Infinity) - ended.at)
-      }))
-
-    it.effect("a child whose session is deleted ends as failed, and the parent is told once", () =>
-      Effect.gen(function*() {
-        const { children, client, say, seen, texts, until } = yield* openProject()
-        const model = yield* ScriptedModel
-        const root = yield* say("DO\nBuilder: hang until deleted")
-        while (
-          (yield* model.next).users[0] !== "hang until deleted"
-        ) {
-          /* the child's call comes after the Commander's */
-        }
-        const child = (yield* children(root))[0]?.id ?? ""
-        yield* Effect.promise(() => client.session.delete({ sessionID: child }))
-        const ended = yield* until((event) =>
-          event.type === "session.deleted" && event.properties["sessionID"] === child
-        )
-        yield* until(isToast("Mission complete"))
-        const heard = notices(yield* texts(root, "user"))
-        assert.strictEqual(heard.length, 1)
-        assert.match(heard[0] ?? "", /failed after .*\nIts session was deleted while it worked/)
-        const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-        delays.push((told?.at ?? Infinity) - ended.at)
-        yield* Deferred.await(hangUp("hang until deleted"))
-      }))
-
-    it.effect("when the parent is deleted, no child calls the model any more within 2 s", () =>
-      Effect.gen(function*() {
-        const { client, say } = yield* openProject()
-        const model = yield* ScriptedModel
-        const orders = [1, 2, 3, 4].map((n) => `hang for the deleted parent ${n}`)
-        const root = yield* say(`DO\n${orders.map((order) => `Builder: ${order}`).join("\n")}`)
-        const missing = new Set(orders)
-        while (missing.size > 0) missing.delete((yield* model.next).users[0] ?? "")
-        const deletedAt = Date.now()
-        yield* Effect.promise(() => client.session.delete({ sessionID: root }))
-        const ends = yield* Effect.forEach(orders, (order) => Deferred.await(hangUp(order)), {
-          concurrency: "unbounded"
-        })
-        assert.isBelow(Math.max(...ends) - deletedAt, 2_000)
-        const late = (yield* model.calls).filter(({ request }) =>
-          orders.includes(request.users[0] ?? "") && request.at > deletedAt
-        )
-        assert.deepStrictEqual(late, [])
       }))
 
     it.effect("two projects in one server do not see each other's tasks", () =>
@@ -214,7 +46,7 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
 
     it.effect("a child that delegates in the background is done only when it has spoken again", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openShared
         const root = yield* say("DO\nArchitect: research the question")
         yield* until(isToast("Mission complete"))
         const heard = notices(yield* texts(root, "user"))
@@ -226,7 +58,7 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
 
     it.effect("what one agent reports, the next one of the mission is told at its start", () =>
       Effect.gen(function*() {
-        const { children, say, seen, texts, until } = yield* openProject()
+        const { children, say, seen, texts, until } = yield* openShared
         const isComplete = isToast("Mission complete")
         const root = yield* say("DO\nBuilder: report it")
         yield* until(isComplete)
@@ -265,7 +97,7 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
 
     it.effect("the user's own agents are not shown the orchestrator's tools, and stay the default", () =>
       Effect.gen(function*() {
-        const { client, say, until } = yield* openProject()
+        const { client, say, until } = yield* openShared
         const root = yield* say("plain question for build", "build")
         yield* until(isOf("session.idle", root))
         const model = yield* ScriptedModel
@@ -296,7 +128,7 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
 
     it.effect("/stop ends the mission and its children for good, until /resume", () =>
       Effect.gen(function*() {
-        const { client, say, seen, texts, until } = yield* openProject()
+        const { client, say, seen, texts, until } = yield* openShared
         const model = yield* ScriptedModel
         const order = "hang until the user stops"
         const root = yield* say(`DO\nBuilder: ${order}`)
@@ -321,7 +153,7 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
 
     it.effect("a user's abort stops the mission and its children until the user speaks again", () =>
       Effect.gen(function*() {
-        const { client, say, seen, texts, until } = yield* openProject()
+        const { client, say, seen, texts, until } = yield* openShared
         const model = yield* ScriptedModel
         const order = "hang while the user aborts"
         const root = yield* say(`DO\nBuilder: ${order}`)
@@ -358,12 +190,6 @@ layer(Server.layer(script, { snapshot: true }), { excludeTestServices: true, tim
           ".opencode/orchestrator.jsonc: concurrency.agent must be a whole number from 1 to 1000; the default is used."
         )
         assert.include(toast, "there is no setting pollIntervall")
-      }))
-
-    it.effect("the parent was told within 300 ms of each of these ends, in the median", () =>
-      Effect.sync(() => {
-        const median = delays.toSorted((a, b) => a - b)[Math.floor(delays.length / 2)] ?? Infinity
-        assert.isBelow(median, 300, `of ${delays.join(", ")} ms`)
       }))
   }
 )

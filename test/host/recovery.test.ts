@@ -5,7 +5,7 @@ import { toMessages, WireMessage } from "../../adapters/opencode-sdk/wire.ts"
 import type { ModelReply, ModelRequest, Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { promptsOf } from "../../src/domain/Session.ts"
-import { isToast, openProject, Server } from "./project.ts"
+import { isToast, openProject, openShared, Server, settings } from "./project.ts"
 
 /** When the first child of a storm asked, epoch ms; it lasts so long from there. */
 const storms = new Map<string, number>()
@@ -66,16 +66,12 @@ const commander = (request: ModelRequest): ModelReply => {
 
 const options = {
   retries: { count: 6, backoff: "1 second", longest: "4 seconds" },
-  concurrency: { growEvery: "2 seconds" },
-  fallbackModels: ["scripted/other"]
+  concurrency: { growEvery: "2 seconds" }
 }
 
 const isNotice = (text: string) => /tasks? ha(s|ve) ended/.test(text)
 
-layer(Server.layer(script, {}, { ...options, fallbackModels: [] }), {
-  excludeTestServices: true,
-  timeout: "90 seconds"
-})(
+layer(Server.layer(script, {}, options), { excludeTestServices: true, timeout: "90 seconds" })(
   "errors of the provider in a real OpenCode",
   (it) => {
     it.effect("a storm of 429s over six children: the mission survives it, and the calls grow fewer", () =>
@@ -107,7 +103,7 @@ layer(Server.layer(script, {}, { ...options, fallbackModels: [] }), {
 
     it.effect("500s that the host gives up after its five retries do not end the task", () =>
       Effect.gen(function*() {
-        const { children, client, say, texts, until } = yield* openProject()
+        const { children, client, say, texts, until } = yield* openShared
         const root = yield* say("DO failing-once")
         yield* until(isToast("Mission complete"))
         assert.include((yield* texts(root, "user")).filter(isNotice).join(), "recovered from it: failing-once")
@@ -121,7 +117,7 @@ layer(Server.layer(script, {}, { ...options, fallbackModels: [] }), {
 
     it.effect("a conversation that the host could not shorten is shortened on request, and goes on", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("DO long-story")
         yield* until(isToast("was held up"))
         yield* until(isToast("Mission complete"))
@@ -130,21 +126,18 @@ layer(Server.layer(script, {}, { ...options, fallbackModels: [] }), {
 
     it.effect("one that cannot be shortened at all fails its task, with the provider's words and what to do", () =>
       Effect.gen(function*() {
-        const { say, texts, until } = yield* openProject()
+        const { say, texts, until } = yield* openShared
         const root = yield* say("DO endless-story")
         yield* until(isToast("Mission complete"))
         const heard = (yield* texts(root, "user")).filter(isNotice).join()
         assert.match(heard, /failed after .*\n.*too large to compact.*split the work into smaller tasks/)
       }))
-  }
-)
 
-layer(Server.layer(script, {}, options), { excludeTestServices: true, timeout: "90 seconds" })(
-  "another model in a real OpenCode",
-  (it) => {
-    it.effect("goes on in the child's session when the first one's credit is used up", () =>
+    it.effect("another model goes on in the child's session when the first one's credit is used up", () =>
       Effect.gen(function*() {
-        const { children, say, texts, until } = yield* openProject()
+        const { children, say, texts, until } = yield* openProject(
+          settings(JSON.stringify({ fallbackModels: ["scripted/other"] }))
+        )
         const root = yield* say("DO poor-child")
         yield* until(isToast("Mission complete"))
         assert.include((yield* texts(root, "user")).filter(isNotice).join(), "the other paid for poor-child")

@@ -2,7 +2,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Schema } from "effect"
-import { makeProject, pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { makeProject, pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
 import { listen, type Seen, serveSite } from "./project.ts"
@@ -59,10 +59,10 @@ const host = Effect.gen(function*() {
   const at = `http://127.0.0.1:${site.port}`
   page = `${at}/guide`
   return yield* startHost({
-    plugin: [[pluginUrl, { web: { allow: [`127.0.0.1:${site.port}`] } }]],
-    config: { snapshot: false }, // three of them at each step are most of its time
+    // As with `run` in a project that has the plugin: without the option nothing would be fetched.
+    plugin: [`${pluginUrl}/dist/fallback.js`, [pluginUrl, { web: { allow: [`127.0.0.1:${site.port}`] } }]],
     // Without the first one the host shows no tool named websearch, not even ours.
-    env: { OPENCODE_ENABLE_EXA: "1", SEARXNG_URL: at, GREP_APP_BASE_URL: at }
+    env: { ...shortLived, OPENCODE_ENABLE_EXA: "1", SEARXNG_URL: at, GREP_APP_BASE_URL: at }
   })
 })
 
@@ -198,6 +198,13 @@ const table: ReadonlyArray<
 ]
 
 layer(Project.layer, { excludeTestServices: true, timeout: "60 seconds" })("in the real OpenCode", (it) => {
+  it.effect("the plugin works once, with its options, though the command line has brought another", () =>
+    Effect.gen(function*() {
+      const { client } = yield* Project
+      const { data = [] } = yield* Effect.promise(() => client.tool.ids())
+      assert.lengthOf(data.filter((name) => name === "delegate_task"), 1)
+    }))
+
   for (const [name, owner, order, answer, stranger] of table) {
     it.effect(`${name} answers the ${owner}, and is refused to ${stranger}`, () =>
       Effect.gen(function*() {

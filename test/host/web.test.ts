@@ -1,10 +1,10 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, layer } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Path, Schema } from "effect"
-import { pluginUrl, startHost } from "../../adapters/test/RealHost.ts"
+import { pluginUrl, shortLived, startHost } from "../../adapters/test/RealHost.ts"
 import type { Script } from "../../adapters/test/Script.ts"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, openProject, type Seen, Server, serveSite } from "./project.ts"
+import { isOf, openShared, type Seen, Server, serveSite } from "./project.ts"
 
 /** What the site and the proxy were asked for. */
 const site: Array<string> = []
@@ -38,7 +38,14 @@ const host = Layer.effect(
     const at = `http://127.0.0.1:${environment.port}`
     return yield* startHost({
       plugin: [[pluginUrl, { web: { allow: [`127.0.0.2:${server.port}`] } }]],
-      env: { http_proxy: at, HTTP_PROXY: at, https_proxy: at, HTTPS_PROXY: at, NO_PROXY: "127.0.0.1,localhost" }
+      env: {
+        ...shortLived,
+        http_proxy: at,
+        HTTP_PROXY: at,
+        https_proxy: at,
+        HTTPS_PROXY: at,
+        NO_PROXY: "127.0.0.1,localhost"
+      }
     })
   })
 ).pipe(Layer.provideMerge(ScriptedModel.layer(script)), Layer.provideMerge(NodeServices.layer), Layer.orDie)
@@ -65,7 +72,7 @@ const ToolPart = Schema.Struct({
 layer(host, { excludeTestServices: true, timeout: "60 seconds" })("the web tools in a real OpenCode", (it) => {
   it.effect("a Librarian fetches from an allowed site, past the proxy of the environment, and keeps the page", () =>
     Effect.gen(function*() {
-      const { directory, say, texts, until } = yield* openProject()
+      const { directory, say, texts, until } = yield* openShared
       const session = yield* say(order(["webfetch", { url: page(), cache: true }]), "Librarian")
       yield* until(isOf("session.idle", session))
       const [answer = ""] = yield* texts(session, "assistant")
@@ -95,7 +102,7 @@ layer(host, { excludeTestServices: true, timeout: "60 seconds" })("the web tools
 
   it.effect("what is not public and not allowed is refused, also behind a redirect", () =>
     Effect.gen(function*() {
-      const { say, texts, until } = yield* openProject()
+      const { say, texts, until } = yield* openShared
       const before = site.length
       const urls = [
         "http://127.0.0.1:80/",
@@ -113,7 +120,7 @@ layer(host, { excludeTestServices: true, timeout: "60 seconds" })("the web tools
 
   it.effect("the host asks the user for webfetch where a rule says so, and a no reaches nothing", () =>
     Effect.gen(function*() {
-      const { client, texts, until } = yield* openProject()
+      const { client, texts, until } = yield* openShared
       const before = site.length
       for (const [reply, expected] of [["once", /^Fetched: web page/], ["reject", /no permission webfetch/]] as const) {
         const created = yield* Effect.promise(() =>
@@ -138,7 +145,7 @@ layer(host, { excludeTestServices: true, timeout: "60 seconds" })("the web tools
 
   it.effect("our webfetch takes the place of the host's, once; the other tools are shown to those who may use them", () =>
     Effect.gen(function*() {
-      const { say, until } = yield* openProject()
+      const { say, until } = yield* openShared
       const model = yield* ScriptedModel
       const offered = Effect.fnUntraced(function*(agent: string) {
         const session = yield* say(`tools of ${agent}`, agent)
