@@ -32,7 +32,7 @@ const instanceIn = (root: string) => {
 /** The instance of another project. */
 const other = "machine1-other"
 
-const live = (name: string, test: Effect.Effect<void, unknown, FileSystem.FileSystem | Path.Path>) =>
+const live = <E>(name: string, test: Effect.Effect<void, E, FileSystem.FileSystem | Path.Path>) =>
   it.live(name, () => Effect.provide(test, NodeServices.layer))
 
 describe("a folder of the orchestrator's own", () => {
