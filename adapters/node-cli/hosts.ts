@@ -3,6 +3,7 @@ import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Config, Deferred, type Duration, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
+import { createServer } from "node:net"
 import { pathToFileURL } from "node:url"
 import { team } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
@@ -186,7 +187,8 @@ export const start = Effect.fn("start")(function*(options: {
   const gone = yield* Deferred.make<never, CommandFailed>()
   const backs = yield* Queue.sliding<void>(1)
   let pid: number | undefined
-  let port = 0
+  // Left to itself, OpenCode takes 4096 where that is free: the next one does too, and is in the way when this one is started again.
+  const port = yield* freePort
 
   const once = Effect.fnUntraced(function*(count: number) {
     const host = yield* serve({ binary: program.file, directory, env, extendEnv: true, port }).pipe(
@@ -197,7 +199,6 @@ export const start = Effect.fn("start")(function*(options: {
       })
     )
     pid = host.pid
-    port = Number(new URL(host.url).port)
     if (count === 0) yield* Deferred.succeed(first, host.url)
     else {
       // The plugin is loaded with the first request for the project, and goes on with what was left. A request that fails is
@@ -217,7 +218,13 @@ export const start = Effect.fn("start")(function*(options: {
   const client = (url: string) => connect({ url, directory, username, password: secret })
 
   yield* Effect.gen(function*() {
-    for (let count = 0; count <= maxRestarts; count++) yield* once(count)
+    yield* once(0)
+    for (let count = 1; count <= maxRestarts; count++) {
+      // One that does not come up has died as well: its port may be in use for a moment, or the machine be busy.
+      yield* once(count).pipe(
+        Effect.catch((error) => Effect.andThen(news("lost", didNotStart(error).message), Effect.sleep("2 seconds")))
+      )
+    }
     return yield* unavailable(`OpenCode has died ${maxRestarts + 1} times, and is not started again; its log says why.`)
   }).pipe(
     Effect.mapError(didNotStart),
@@ -246,6 +253,17 @@ export const start = Effect.fn("start")(function*(options: {
     }
   }
   return host
+})
+
+/** One that nobody listens on now. */
+const freePort = Effect.callback<number, CommandFailed>((resume) => {
+  const server = createServer()
+  server.once("error", (error) => resume(Effect.fail(unavailable(`No port is free: ${error.message}`))))
+  server.listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    server.close(() => resume(Effect.succeed(port)))
+  })
 })
 
 const didNotStart = (error: Error): CommandFailed => {

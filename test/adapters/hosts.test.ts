@@ -1,8 +1,9 @@
+import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber } from "effect"
+import { Deferred, Effect, Fiber, FileSystem, Queue } from "effect"
 import { TestClock } from "effect/testing"
 import { createServer, type RequestListener, type Server } from "node:http"
-import { reach } from "../../adapters/node-cli/hosts.ts"
+import { reach, start } from "../../adapters/node-cli/hosts.ts"
 
 /** The address of a server that answers so. */
 const serving = Effect.fnUntraced(function*(answer: RequestListener) {
@@ -62,4 +63,55 @@ describe("a server that is reached by its address", () => {
       const { message } = yield* Effect.flip(reach(url, "/a"))
       assert.include(message, `What answers at ${url} is no OpenCode`)
     }))
+})
+
+/** A program that serves as OpenCode does, and ends at once where the file beside it says how often yet. */
+const fakeProgram = `#!${process.execPath}
+const fs = require("node:fs")
+const left = fs.existsSync(__dirname + "/refusals") ? Number(fs.readFileSync(__dirname + "/refusals")) : 0
+if (left > 0) {
+  fs.writeFileSync(__dirname + "/refusals", String(left - 1))
+  console.error("ServeError")
+  process.exit(1)
+}
+const port = process.argv[process.argv.indexOf("--port") + 1]
+const answers = { "/global/health": { healthy: true, version: "9.9.9" }, "/path": { directory: "/a", worktree: "/a" } }
+require("node:http").createServer((request, response) => {
+  if (request.url === "/die") process.exit(1)
+  response.writeHead(200, { "content-type": "application/json" })
+  response.end(JSON.stringify(answers[request.url.split("?")[0]] ?? []))
+}).listen(port, "127.0.0.1", () => console.log("listening on http://127.0.0.1:" + port))
+`
+
+describe("a server that is started", () => {
+  it.live(
+    "comes back at its address, also when it does not come up at once; and is given up in the end",
+    () =>
+      Effect.gen(function*() {
+        const fs = yield* FileSystem.FileSystem
+        const folder = yield* fs.makeTempDirectoryScoped({ prefix: "orchestrator-program-" })
+        const file = `${folder}/opencode`
+        yield* fs.writeFileString(file, fakeProgram, { mode: 0o755 })
+        const news = yield* Queue.unbounded<string>()
+        const host = yield* start({
+          program: { file, from: "the project" },
+          directory: folder,
+          env: {},
+          news: (state, detail) => Queue.offer(news, `${state}: ${detail}`)
+        })
+        assert.deepInclude(host, { root: "/a", version: "9.9.9" })
+        assert.notInclude(host.url, ":4096") // which the next OpenCode would take, too
+        assert.match(yield* Queue.take(news), /^started: /)
+        const die = Effect.promise(() => fetch(`${host.url}/die`).catch(() => undefined))
+        yield* fs.writeFileString(`${folder}/refusals`, "1")
+        yield* die
+        assert.match(yield* Queue.take(news), /^lost: OpenCode has died/)
+        assert.match(yield* Queue.take(news), /^lost: OpenCode ended before it was listening.*\n +ServeError$/)
+        assert.strictEqual(yield* Queue.take(news), `back: OpenCode was started again at ${host.url}`)
+        yield* fs.writeFileString(`${folder}/refusals`, "9")
+        yield* die
+        assert.include((yield* Effect.flip(host.gone)).message, "OpenCode has died 6 times")
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+    30_000
+  )
 })

@@ -97,14 +97,19 @@ layer(Rig.layer(), { excludeTestServices: true, timeout: "60 seconds" })("run", 
         const { project, spawn } = yield* Rig
         const running = yield* spawn(["run", "KILLED thrice", "--json"], { cwd: yield* project() })
         const kill = Effect.map(serverOf(running.pid), (server) => process.kill(-server, "SIGKILL"))
-        yield* called("KILLED thrice")
-        yield* kill
-        yield* running.until((line) => line.includes(`"result of quick one"`))
-        yield* called("slow one")
-        yield* kill
-        yield* called("KILLED thrice", isNotice)
-        yield* kill
-        const { code, stderr, stdout } = yield* running.ended
+        const { code, stderr, stdout } = yield* Effect.gen(function*() {
+          yield* called("KILLED thrice")
+          yield* kill
+          yield* running.until((line) => line.includes(`"result of quick one"`))
+          yield* called("slow one")
+          yield* kill
+          yield* called("KILLED thrice", isNotice)
+          yield* kill
+          return yield* running.ended
+        }).pipe(Effect.timeoutOrElse({
+          duration: "100 seconds",
+          orElse: () => Effect.map(running.lines, (lines) => assert.fail(`it hangs:\n${lines.join("\n")}`))
+        }))
         assert.strictEqual(code, 0, stdout + stderr)
         const hosts = (yield* decodeLines(stdout)).flatMap((line) => (line.type === "host" ? [line.state] : []))
         assert.deepStrictEqual(hosts, ["started", "lost", "back", "lost", "back", "lost", "back"])

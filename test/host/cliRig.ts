@@ -119,6 +119,8 @@ export class Rig extends Context.Service<Rig, {
     readonly pid: number
     /** The first line that fits. */
     readonly until: (fits: (line: string) => boolean) => Effect.Effect<string>
+    /** What it has printed so far. */
+    readonly lines: Effect.Effect<ReadonlyArray<string>>
     readonly ended: Effect.Effect<Ran>
   }>
 }>()("test/Rig") {
@@ -201,6 +203,7 @@ export class Rig extends Context.Service<Rig, {
               const stderr = yield* handle.stderr.pipe(Stream.decodeText, Stream.mkString, Effect.forkIn(scope))
               return {
                 pid: Number(handle.pid),
+                lines: Ref.get(lines),
                 until: Effect.fnUntraced(function*(fits) {
                   while (true) {
                     const found = (yield* Ref.get(lines)).find(fits)
