@@ -26,7 +26,7 @@ export default defineConfig({
           exclude: [timed],
           ...host,
           isolate: false, // loading effect once a worker instead of once a file saves 11 s of CPU
-          maxWorkers: 4,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 }
         }
       },

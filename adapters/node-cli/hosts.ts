@@ -3,7 +3,6 @@ import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Config, Deferred, type Duration, Effect, FileSystem, Option, Path, Queue, Schedule, Schema } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { randomBytes } from "node:crypto"
-import { createServer } from "node:net"
 import { pathToFileURL } from "node:url"
 import { team } from "../../src/agents/team.ts"
 import { defaults } from "../../src/Config.ts"
@@ -187,11 +186,16 @@ export const start = Effect.fn("start")(function*(options: {
   const gone = yield* Deferred.make<never, CommandFailed>()
   const backs = yield* Queue.sliding<void>(1)
   let pid: number | undefined
-  // Left to itself, OpenCode takes 4096 where that is free: the next one does too, and is in the way when this one is started again.
-  const port = yield* freePort
+  let port: number | undefined
 
   const once = Effect.fnUntraced(function*(count: number) {
-    const host = yield* serve({ binary: program.file, directory, env, extendEnv: true, port }).pipe(
+    const host = yield* serve({
+      binary: program.file,
+      directory,
+      env,
+      extendEnv: true,
+      ...(port === undefined ? {} : { port })
+    }).pipe(
       Effect.timeoutOrElse({
         duration: startLimit,
         orElse: () =>
@@ -199,6 +203,7 @@ export const start = Effect.fn("start")(function*(options: {
       })
     )
     pid = host.pid
+    port = Number(new URL(host.url).port)
     if (count === 0) yield* Deferred.succeed(first, host.url)
     else {
       // The plugin is loaded with the first request for the project, and goes on with what was left. A request that fails is
@@ -253,17 +258,6 @@ export const start = Effect.fn("start")(function*(options: {
     }
   }
   return host
-})
-
-/** One that nobody listens on now. */
-const freePort = Effect.callback<number, CommandFailed>((resume) => {
-  const server = createServer()
-  server.once("error", (error) => resume(Effect.fail(unavailable(`No port is free: ${error.message}`))))
-  server.listen(0, "127.0.0.1", () => {
-    const address = server.address()
-    const port = typeof address === "object" && address !== null ? address.port : 0
-    server.close(() => resume(Effect.succeed(port)))
-  })
 })
 
 const didNotStart = (error: Error): CommandFailed => {

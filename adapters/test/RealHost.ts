@@ -3,9 +3,10 @@
  * a scripted model as its provider, stopped with the scope.
  */
 import { createOpencodeClient, type OpencodeClient } from "@opencode-ai/sdk/v2/client"
-import { Effect, Fiber, FileSystem, Path, Queue, Ref, Schedule, Schema, Stream } from "effect"
+import { Effect, Fiber, FileSystem, Path, PlatformError, Queue, Ref, Schedule, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { createRequire } from "node:module"
+import { createServer } from "node:net"
 import { ScriptedModel } from "./ScriptedModel.ts"
 
 export class HostDidNotStart extends Schema.TaggedError<HostDidNotStart>()("HostDidNotStart", {
@@ -129,6 +130,23 @@ export const prepareHome = Effect.fnUntraced(function*(home: string) {
   yield* fs.writeFileString(path.join(home, noModels), "{}")
 })
 
+/**
+ * A port that nobody listens on. Left to itself OpenCode takes 4096 where that is free: the next one does so too, and is in
+ * the way when the first is started again, or is given what was left in a connection to that.
+ */
+const freePort = Effect.callback<number, PlatformError.PlatformError>((resume) => {
+  const server = createServer()
+  server.once("error", (cause) =>
+    resume(Effect.fail(
+      PlatformError.systemError({ _tag: "Unknown", module: "Socket", method: "listen", cause })
+    )))
+  server.listen(0, "127.0.0.1", () => {
+    const address = server.address()
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})
+
 /** Starts `opencode serve` and waits until it listens. Stopped (SIGTERM, then SIGKILL after 2 s) with the scope. */
 export const serve = Effect.fn("RealHost.serve")(function*(options: {
   readonly binary: string
@@ -136,12 +154,13 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
   readonly env: Record<string, string>
   /** Adds `env` to the environment of this process, instead of replacing it. */
   readonly extendEnv?: boolean
-  /** Without it, or with 0, a free one. */
+  /** Without it a free one. */
   readonly port?: number
 }) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const port = options.port ?? (yield* freePort)
   const handle = yield* spawner.spawn(
-    ChildProcess.make(options.binary, ["serve", "--port", String(options.port ?? 0), "--hostname", "127.0.0.1"], {
+    ChildProcess.make(options.binary, ["serve", "--port", String(port), "--hostname", "127.0.0.1"], {
       cwd: options.directory,
       env: options.env,
       extendEnv: options.extendEnv ?? false,

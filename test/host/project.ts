@@ -104,8 +104,10 @@ export const listen = Effect.fnUntraced(function*(url: string, directory: string
   })
 
   const say = Effect.fnUntraced(function*(text: string, agent = "Commander", session?: string) {
-    const id = session ?? (yield* Effect.promise(() => client.session.create({ title: "A test" }))).data?.id ?? ""
-    yield* Effect.promise(() => client.session.promptAsync({ sessionID: id, agent, parts: [{ type: "text", text }] }))
+    const create = Effect.promise(() => client.session.create({ title: "A test" }, { throwOnError: true }))
+    const id = session ?? (yield* create).data.id
+    const prompt = { sessionID: id, agent, parts: [{ type: "text" as const, text }] }
+    yield* Effect.promise(() => client.session.promptAsync(prompt, { throwOnError: true }))
     return id
   })
 
