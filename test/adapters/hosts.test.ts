@@ -77,7 +77,7 @@ if (left > 0) {
 const port = process.argv[process.argv.indexOf("--port") + 1]
 const answers = { "/global/health": { healthy: true, version: "9.9.9" }, "/path": { directory: "/a", worktree: "/a" } }
 require("node:http").createServer((request, response) => {
-  if (request.url === "/die") process.exit(1)
+  if (request.url.startsWith("/global/dispose")) process.exit(1)
   response.writeHead(200, { "content-type": "application/json" })
   response.end(JSON.stringify(answers[request.url.split("?")[0]] ?? []))
 }).listen(port, "127.0.0.1", () => console.log("listening on http://127.0.0.1:" + port))
@@ -102,7 +102,7 @@ describe("a server that is started", () => {
         assert.deepInclude(host, { root: "/a", version: "9.9.9" })
         assert.notInclude(host.url, ":4096") // which the next OpenCode would take, too
         assert.match(yield* Queue.take(news), /^started: /)
-        const die = Effect.promise(() => fetch(`${host.url}/die`).catch(() => undefined))
+        const die = Effect.ignore(Effect.tryPromise(() => host.client.global.dispose()))
         yield* fs.writeFileString(`${folder}/refusals`, "1")
         yield* die
         assert.match(yield* Queue.take(news), /^lost: OpenCode has died/)
