@@ -20,6 +20,7 @@ import { Ids } from "./Ids.ts"
 import { Budgets } from "./mission/Budgets.ts"
 import { MissionLoop } from "./mission/MissionLoop.ts"
 import { Missions } from "./mission/Missions.ts"
+import { OpenWork } from "./mission/OpenWork.ts"
 import { Progress } from "./mission/Progress.ts"
 import { SharedContext } from "./mission/SharedContext.ts"
 import { SmartContext } from "./mission/SmartContext.ts"
@@ -104,7 +105,7 @@ export class Orchestrator extends Context.Service<Orchestrator, {
       Plans.layer,
       TaskStore.layer
     ).pipe(Layer.provideMerge(records))
-    const knowledge = Layer.mergeAll(SmartContext.layer, Progress.layer).pipe(
+    const knowledge = Layer.mergeAll(SmartContext.layer, Progress.layer, OpenWork.layer).pipe(
       Layer.provideMerge(Layer.mergeAll(SharedContext.layer, TodoEnforcer.layer)),
       Layer.provideMerge(state)
     )

@@ -3,7 +3,6 @@ import { Clock, Context, Duration, Effect, FiberMap, FiberSet, Layer, Schedule }
 import { CommandStore, isOpenCommand } from "../commands/CommandStore.ts"
 import { Config } from "../Config.ts"
 import type { Limits } from "../domain/Budget.ts"
-import { evidence } from "../domain/Evidence.ts"
 import * as Mission from "../domain/Mission.ts"
 import {
   type HostEvent,
@@ -30,8 +29,9 @@ import { Plans } from "../tasks/Plans.ts"
 import { TaskManager } from "../tasks/TaskManager.ts"
 import { TaskStore } from "../tasks/TaskStore.ts"
 import { Budgets } from "./Budgets.ts"
-import { continueInstruction, describeTodo, interruptedInstruction } from "./instructions.ts"
+import { continueInstruction, interruptedInstruction } from "./instructions.ts"
 import { Missions } from "./Missions.ts"
+import { OpenWork } from "./OpenWork.ts"
 import { Progress } from "./Progress.ts"
 import { SmartContext } from "./SmartContext.ts"
 import { TodoEnforcer } from "./TodoEnforcer.ts"
@@ -67,6 +67,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
       const progress = yield* Progress
       const smart = yield* SmartContext
       const todos = yield* TodoEnforcer
+      const work = yield* OpenWork
       const recovery = yield* TurnRecovery
       const reviews = yield* FiberMap.make<SessionId>()
       /** Waits of Commanders that are to go on after a failed turn. */
@@ -84,7 +85,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
           seenAt.delete(root)
           cutOff.delete(root)
           orphans.delete(root)
-          known.delete(root)
           return Effect.all([budgets.letGo(root), progress.clear(root), missions.forget(root)], { discard: true })
         })
 
@@ -232,61 +232,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         return true
       })
 
-      /** What keeps a mission from being complete, after the Commander's newest answer. */
-      const openOf = Effect.fnUntraced(function*(root: SessionId, answer: string) {
-        yield* noteFailures(root)
-        const failures = Mission.openFailures(yield* missions.get(root))
-        const named = failures.filter(({ task }) => answer.includes(task)).map(({ task }) => task)
-        const mission = named.length === 0
-          ? yield* missions.get(root)
-          : yield* missions.apply(root, { type: "answeredFor", tasks: named })
-        return {
-          todos: mission?.planOnly === true ? [] : (yield* todos.open(root)).map(describeTodo),
-          failures: Mission.openFailures(mission)
-        } satisfies Mission.Open
-      })
-
-      /** Keeps in mind which of the Commander's tasks have failed, until it does them again or answers for them. */
-      const noteFailures = Effect.fnUntraced(function*(root: SessionId) {
-        const mission = yield* missions.get(root)
-        if (mission === undefined) return
-        const own = (yield* store.all).filter((task) => task.parent === root && task.createdAt >= mission.startedAt)
-        for (const task of own) {
-          if (task.state === "failed" || task.state === "timed_out") {
-            yield* missions.apply(root, { type: "failed", failure: Mission.failureOf(task) })
-          }
-        }
-        const made = Mission.openFailures(yield* missions.get(root)).filter((failure) =>
-          own.some((task) => task.state === "completed" && Mission.makesUpFor(task, failure))
-        )
-        if (made.length > 0) {
-          yield* missions.apply(root, { type: "answeredFor", tasks: made.map(({ task }) => task) })
-        }
-      })
-
-      /** Evidence of work that was seen, by mission; the newest of it. */
-      const known = new Map<SessionId, Set<string>>()
-
-      /** Whether anything was done since the last look. */
-      const hasProgressed = Effect.fnUntraced(function*(
-        root: SessionId,
-        messages: ReadonlyArray<Message>,
-        open: Mission.Open
-      ) {
-        const tasks = (yield* store.all).filter((task) => task.mission === root)
-        const before = known.get(root)
-        const seen = before ?? new Set<string>()
-        known.set(root, seen)
-        const news = evidence(messages, tasks, open.todos.join("\n")).filter((key) => !seen.has(key))
-        for (const key of news) seen.add(key)
-        for (const key of seen) {
-          if (seen.size <= evidenceKept) break
-          seen.delete(key)
-        }
-        // At the first look there is nothing to compare with: of an earlier instance's mission all was there before.
-        return before !== undefined && news.length > 0
-      })
-
       /** Looks at a mission whose root session has become idle, and acts on it. */
       const review = Effect.fnUntraced(function*(root: SessionId) {
         const current = yield* missions.get(root)
@@ -298,8 +243,8 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         const judged = yield* recovery.judge(answer, current.tries)
         if (judged !== undefined) return yield* goOnAfter(root, judged)
         yield* missions.apply(root, { type: "answered" })
-        const open = yield* openOf(root, answer)
-        if (yield* hasProgressed(root, messages, open)) yield* missions.apply(root, { type: "progressed" })
+        const open = yield* work.after(root, answer)
+        if (yield* work.hasProgressed(root, messages, open)) yield* missions.apply(root, { type: "progressed" })
         const mission = yield* missions.get(root)
         if (mission === undefined) return
         switch (Mission.decide(mission, answer, open, config.continuations)) {
@@ -438,7 +383,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
       /** The oldest missions make room for new ones without a word. */
       const forgetAllBut = (roots: ReadonlySet<SessionId>) => {
-        for (const kept of [since, seenAt, cutOff, orphans, known]) {
+        for (const kept of [since, seenAt, cutOff, orphans]) {
           for (const root of kept.keys()) if (!roots.has(root)) kept.delete(root)
         }
       }
@@ -449,7 +394,7 @@ export class MissionLoop extends Context.Service<MissionLoop, {
         forgetAllBut(new Set(all.map(({ root }) => root)))
         const active = all.filter((mission) => mission.state === "active")
         for (const { root } of active) if (orphans.has(root)) yield* endOrphan(root)
-        for (const { root } of active) yield* noteFailures(root)
+        for (const { root } of active) yield* work.noteFailures(root)
         const now = yield* Clock.currentTimeMillis
         const quiet = active.filter((mission) =>
           mission.windingUp === undefined && mission.planned === undefined
@@ -535,8 +480,6 @@ export class MissionLoop extends Context.Service<MissionLoop, {
 
 /** So many of the Commander's newest messages show what it has done since it was last looked at. */
 const reviewedMessages = 40
-
-const evidenceKept = 2_000
 
 /** What is open may be a list of thousands; why a mission was halted is recorded with it and shown. */
 const openNamed = 20
