@@ -11,6 +11,7 @@ import * as os from "node:os"
 import { type RealHost, startHost } from "../adapters/test/RealHost.ts"
 import type { ModelReply, ModelRequest, Script } from "../adapters/test/Script.ts"
 import { ScriptedModel } from "../adapters/test/ScriptedModel.ts"
+import { BenchmarkFailed, cpuSeconds } from "./measure.ts"
 
 // ---- what is measured ----------------------------------------------------------------------------------------------
 
@@ -74,12 +75,6 @@ class RoundBroken extends Schema.TaggedError<RoundBroken>()("RoundBroken", {
 }) {
   override get message() {
     return `${this.round} is broken: ${this.why}`
-  }
-}
-
-class BenchmarkFailed extends Schema.TaggedError<BenchmarkFailed>()("BenchmarkFailed", { why: Schema.String }) {
-  override get message() {
-    return this.why
   }
 }
 
@@ -182,20 +177,6 @@ const peakBytes = Effect.fnUntraced(function*(host: RealHost) {
   return Option.getOrUndefined(Option.map(kilobytes, (count) => count * 1024))
 })
 
-/** Linux counts CPU time in hundredths of a second. */
-const ticksPerSecond = 100
-
-/** User and system time since the server's start. */
-const cpuSeconds = Effect.fnUntraced(function*(host: RealHost) {
-  const fs = yield* FileSystem.FileSystem
-  const stat = yield* Effect.option(fs.readFileString(procFile(host, "stat")))
-  return Option.getOrUndefined(Option.map(stat, (text) => {
-    // The second field, the program's name, may hold spaces; what follows it begins with field 3.
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ")
-    return (Number(fields[14 - 3]) + Number(fields[15 - 3])) / ticksPerSecond
-  }))
-})
-
 const untilIdle = (client: OpencodeClient) =>
   ask(() => client.session.status()).pipe(
     Effect.repeat({ schedule: Schedule.spaced("50 millis"), until: (busy) => Object.keys(busy).length === 0 })
@@ -246,7 +227,7 @@ const runRound = Effect.fnUntraced(function*(round: Round) {
 
   const session = yield* ask(() => client.session.create({ title: roundName(round) }))
   yield* resetPeak(host)
-  const cpuBefore = yield* cpuSeconds(host)
+  const cpuBefore = yield* cpuSeconds(host.pid)
   round.startedAt = yield* Clock.currentTimeMillis
   yield* ask(() =>
     client.session.promptAsync({
@@ -259,7 +240,7 @@ const runRound = Effect.fnUntraced(function*(round: Round) {
     Effect.timeoutOption(round.fanOut.delay + patience),
     Effect.map(Option.getOrUndefined)
   )
-  const cpuAfter = yield* cpuSeconds(host)
+  const cpuAfter = yield* cpuSeconds(host.pid)
   if (last === undefined) {
     const messages = yield* ask(() => client.session.messages({ sessionID: session.id }))
     yield* ask(() => client.session.abort({ sessionID: session.id }))

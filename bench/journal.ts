@@ -14,6 +14,7 @@ import { Lease } from "../src/tasks/Lease.ts"
 import { TaskArchive } from "../src/tasks/TaskArchive.ts"
 import { readJournal, TaskJournal } from "../src/tasks/TaskJournal.ts"
 import { TaskStore } from "../src/tasks/TaskStore.ts"
+import { median } from "./measure.ts"
 
 const words = (length: number) => "the quick brown fox jumps over the lazy dog ".repeat(length).slice(0, length)
 
@@ -104,9 +105,6 @@ const measure = Effect.fnUntraced(function*(resultChars: number) {
   for (const { scope } of [second, first]) yield* Scope.close(scope, Exit.void)
   return { bytes, filled, took, tasks, blocked: delay.max / 1_000_000 }
 }, Effect.scoped)
-
-const median = (numbers: ReadonlyArray<number>) =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? NaN
 
 const runs = 5
 

@@ -5,7 +5,7 @@
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Array, Clock, Console, Effect, Schema } from "effect"
-import { Command, Flag } from "effect/cli"
+import { Command } from "effect/cli"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as os from "node:os"
 import { fileURLToPath } from "node:url"
@@ -15,12 +15,7 @@ import { makeProject, type RealHost, startHost } from "../adapters/test/RealHost
 import type { Script } from "../adapters/test/Script.ts"
 import { ScriptedModel } from "../adapters/test/ScriptedModel.ts"
 import { defaults } from "../src/Config.ts"
-
-class BenchmarkFailed extends Schema.TaggedError<BenchmarkFailed>()("BenchmarkFailed", { why: Schema.String }) {
-  override get message() {
-    return this.why
-  }
-}
+import { BenchmarkFailed, count, median } from "./measure.ts"
 
 interface Shape {
   readonly tasks: number
@@ -79,10 +74,6 @@ const planned = Effect.fnUntraced(function*(host: RealHost, plan: string) {
   return end.at - first.at
 })
 
-const median = (numbers: ReadonlyArray<number>): number => {
-  const sorted = numbers.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-}
 const range = (numbers: ReadonlyArray<number>): string =>
   `${Math.round(median(numbers))} ms (${Math.min(...numbers)}..${Math.max(...numbers)})`
 
@@ -134,13 +125,6 @@ const bench = Effect.fnUntraced(function*({ runs, ...shape }: Shape & { readonly
     )
   }).pipe(Effect.scoped, Effect.provide(ScriptedModel.layer(script(shape, gauge))))
 })
-
-const count = (name: string, value: number, what: string) =>
-  Flag.Int(name).pipe(
-    Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 100_000 }))),
-    Flag.withDefault(value),
-    Flag.withDescription(what)
-  )
 
 Command.make("plan", {
   tasks: count("tasks", 30, "Tasks of the plan, at most 200"),

@@ -12,6 +12,7 @@ import * as RipgrepSearch from "../adapters/node-search/RipgrepSearch.ts"
 import * as ThreadSearch from "../adapters/node-search/ThreadSearch.ts"
 import type { BadPattern, Search, SearchFailed } from "../src/search/Search.ts"
 import { longestTurn } from "../test/adapters/turns.ts"
+import { median } from "./measure.ts"
 
 const files = Number(process.argv[2] ?? 100_000)
 const rounds = Number(process.argv[3] ?? 5)
@@ -56,8 +57,6 @@ const makeTree = Effect.gen(function*() {
   yield* fs.writeFileString(path.join(root, ".gitignore"), "node_modules/\n*.log\ndist\n")
   return root
 })
-
-const median = (all: ReadonlyArray<number>) => all.toSorted((a, b) => a - b)[Math.floor(all.length / 2)] ?? 0
 
 const bench = Effect.gen(function*() {
   const root = yield* makeTree

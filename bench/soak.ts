@@ -3,18 +3,13 @@
  * round takes, and what memory the server holds, at the beginning and at the end; and what is left when it is over.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Clock, Console, Deferred, Effect, FileSystem, Schema } from "effect"
-import { Command, Flag } from "effect/cli"
+import { Clock, Console, Deferred, Effect, FileSystem } from "effect"
+import { Command } from "effect/cli"
 import * as os from "node:os"
 import { pluginUrl, type RealHost, startHost } from "../adapters/test/RealHost.ts"
 import type { Script } from "../adapters/test/Script.ts"
 import { ScriptedModel } from "../adapters/test/ScriptedModel.ts"
-
-class BenchmarkFailed extends Schema.TaggedError<BenchmarkFailed>()("BenchmarkFailed", { why: Schema.String }) {
-  override get message() {
-    return this.why
-  }
-}
+import { BenchmarkFailed, count, cpuSeconds, median } from "./measure.ts"
 
 interface Shape {
   readonly rounds: number
@@ -51,9 +46,8 @@ const script = (shape: Shape, begun: (round: number) => Effect.Effect<void>): Sc
         return { text: `RESULT-${order}. `.padEnd(resultChars, "x") }
       }
       if (request.toolResults.length > 0) return { text: "I wait." }
-      const told = request.raw
       const isTold = Array.from({ length: shape.tasks }, (_, index) => result(round, index)).every((text) =>
-        told.includes(text)
+        request.raw.includes(text)
       )
       if (round > 0 && !isTold) return { text: "I wait." }
       yield* begun(round)
@@ -71,20 +65,16 @@ const script = (shape: Shape, begun: (round: number) => Effect.Effect<void>): Sc
 const moment = Effect.fnUntraced(function*(host: RealHost) {
   const fs = yield* FileSystem.FileSystem
   const status = yield* fs.readFileString(`/proc/${host.pid}/status`)
-  const stat = (yield* fs.readFileString(`/proc/${host.pid}/stat`)).split(") ")[1]?.split(" ") ?? []
   const folder = `${host.directory}/.opencode/orchestrator`
   const journals = (yield* fs.readDirectory(folder)).filter((name) => name.endsWith(".jsonl"))
   const sizes = yield* Effect.forEach(journals, (name) => fs.stat(`${folder}/${name}`))
   return {
     at: yield* Clock.currentTimeMillis,
-    cpuSeconds: (Number(stat[11]) + Number(stat[12])) / 100,
+    cpuSeconds: (yield* cpuSeconds(host.pid)) ?? Number.NaN,
     megabytes: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1_024,
     journalBytes: sizes.reduce((sum, { size }) => sum + Number(size), 0)
   } satisfies Moment
 }, Effect.orDie) // Linux has these files, and the plugin has written its journal
-
-const median = (numbers: ReadonlyArray<number>): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
 
 /** Medians of some rounds in a row. */
 const summary = (name: string, moments: ReadonlyArray<Moment>) => {
@@ -124,7 +114,7 @@ const bench = (shape: Shape) =>
         yield* Effect.sleep("200 millis")
       }).pipe(Effect.forever, Effect.forkScoped)
       yield* Deferred.await(over)
-      const answers = [...late]
+      const answers = [...late] // from here on the server is at rest, and answers at once
       const part = Math.max(2, Math.floor(shape.rounds / 4))
       const childrenLeft = Effect.promise(() => host.client.session.children({ sessionID })).pipe(
         Effect.map(({ data }) => data?.length ?? Number.NaN)
@@ -144,19 +134,12 @@ const bench = (shape: Shape) =>
             (Math.max(...moments.map(({ journalBytes }) => journalBytes)) / 1_000_000).toFixed(1)
           } MB`,
           `the server answered      in ${median(answers)} ms (median), ${Math.max(...answers)} ms at most`,
-          `two minutes later        memory ${rest.megabytes.toFixed(0)} MB; ${left} child sessions left`
+          `when all is over         memory ${rest.megabytes.toFixed(0)} MB; ${left} child sessions left`
         ].join("\n")
       )
       if (left > 0) return yield* new BenchmarkFailed({ why: `${left} child sessions were not deleted` })
     }).pipe(Effect.scoped, Effect.provide(ScriptedModel.layer(script(shape, begun))))
   })
-
-const count = (name: string, value: number, what: string) =>
-  Flag.Int(name).pipe(
-    Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 10_000 }))),
-    Flag.withDefault(value),
-    Flag.withDescription(what)
-  )
 
 Command.make("soak", {
   rounds: count("rounds", 40, "Rounds"),

@@ -20,7 +20,6 @@ import { replaceFile } from "../../src/OwnFiles.ts"
 import { Notices } from "../../src/tasks/Notices.ts"
 import { Plans } from "../../src/tasks/Plans.ts"
 import { TaskManager } from "../../src/tasks/TaskManager.ts"
-import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import * as NodePorts from "../node-process/NodePorts.ts"
 import * as Otel from "../node-process/Otel.ts"
 import { layerOf } from "../opencode-sdk/OpencodeSessionClient.ts"
@@ -91,7 +90,6 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
   const missions = yield* Missions
   const notices = yield* Notices
   const plans = yield* Plans
-  const store = yield* TaskStore
   yield* requireAgents("goal" in source ? [architect, inspector] : inspect ? [inspector] : [])
 
   const goal = "goal" in source ? source.goal : "Carry out the plan"
@@ -140,11 +138,7 @@ const drive = Effect.fnUntraced(function*(order: PlanOrder) {
   let started: StartedPlan | undefined
   const ends = Effect.gen(function*() {
     const plan = (yield* plans.all).find(({ id }) => id === started?.id) ?? started
-    return yield* Effect.forEach(
-      plan?.nodes ?? [],
-      (node): Effect.Effect<End> =>
-        Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
-    )
+    return plan === undefined ? [] : yield* decomposer.ends(plan)
   })
 
   /** Runs a plan to the end of its tasks, or of the budget. */

@@ -12,7 +12,11 @@ export interface Program {
 }
 
 /** That on the PATH, else the project's, else this package's own; none when nobody has installed one. */
-export const findProgram = Effect.fnUntraced(function*(directory: string) {
+export const findProgram = Effect.fnUntraced(function*(directory: string): Effect.fn.Return<
+  Program | undefined,
+  Config.ConfigError,
+  FileSystem.FileSystem | Path.Path
+> {
   const path = yield* Path.Path
   const folders = (yield* Config.String("PATH").pipe(Config.withDefault(""))).split(path.sep === "/" ? ":" : ";")
   const own = yield* ownBinary
@@ -25,7 +29,7 @@ export const findProgram = Effect.fnUntraced(function*(directory: string) {
   ]
   for (const { file, from } of places) {
     const usable = yield* complete(file)
-    if (usable !== undefined) return { file: usable, from } satisfies Program as Program
+    if (usable !== undefined) return { file: usable, from }
   }
   return undefined
 })

@@ -181,7 +181,7 @@ export const serve = Effect.fn("RealHost.serve")(function*(options: {
     Effect.repeat({ until: (found) => found !== undefined })
   )
   // Its output may end before the process does, and a child of it may hold it open for longer.
-  const ended = Effect.ignore(handle.exitCode).pipe(
+  const ended = Effect.ignore(handle.exitCode).pipe( // a death by a signal is an end as well
     Effect.andThen(Effect.timeoutOption(Fiber.await(reading), "1 second")),
     Effect.andThen(Ref.get(output)),
     Effect.flatMap((all) => Effect.fail(new HostDidNotStart({ output: all.join("\n") })))

@@ -17,7 +17,7 @@ import {
   Semaphore
 } from "effect"
 import { Config } from "../Config.ts"
-import { endState, redone } from "../domain/Inspection.ts"
+import { type End, endState, redone } from "../domain/Inspection.ts"
 import {
   BadPlan,
   blockedBy,
@@ -83,6 +83,8 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
     by: { readonly session: SessionId; readonly agent: string },
     retries?: number
   ) => Effect.Effect<StartedPlan, PlanRefused>
+  /** How the tasks of a plan have ended, in the plan's order, those in the archive too. */
+  readonly ends: (plan: StartedPlan) => Effect.Effect<ReadonlyArray<End>>
   /** How the tasks of a plan stand, in the plan's order. */
   readonly standings: (plan: StartedPlan) => ReadonlyArray<Standing>
   /** Launches nothing more of a plan of the caller's, and cancels what runs of it; tells whether it was running. */
@@ -205,23 +207,29 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
       const isRunning = (id: string) =>
         Effect.map(plans.all, (all) => all.some((plan) => plan.id === id && plan.state === "running"))
 
+      const ends = (plan: StartedPlan) =>
+        Effect.forEach(
+          plan.nodes,
+          (node) =>
+            Effect.map(
+              Effect.option(store.get(node.task)),
+              (task): End => ({ node, task: Option.getOrUndefined(task) })
+            )
+        )
+
       /** Has run again what the bad end of a node leaves to do again, if the plan has tries left for it; tells whether. */
       const redo = Effect.fnUntraced(function*(id: string, cause: string) {
         const plan = (yield* plans.all).find((plan) => plan.id === id)
         if (plan?.state !== "running" || (plan.tried?.[cause] ?? 0) >= (plan.retries ?? 0)) return false
-        const ends = yield* Effect.forEach(
-          plan.nodes,
-          (node) =>
-            Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
-        )
+        const found = yield* ends(plan)
         const left = yield* Effect.forEach(
-          redone(ends, cause),
+          redone(found, cause),
           (node) => Effect.map(ids.task, (task): StartedNode => ({ ...node, task }))
         )
         if (left.length === 0) return false
         yield* plans.redo(id, left, cause)
         for (const node of left) running.get(id)?.delete(node.id)
-        const task = ends.find(({ node }) => node.id === cause)?.task
+        const task = found.find(({ node }) => node.id === cause)?.task
         yield* notifier.show(presets.runAgain(left.map(({ id }) => id), task === undefined ? "" : outcome(task)))
         return true
       }, Effect.uninterruptible) // recorded and not known here, it would be run by the next instance only
@@ -365,7 +373,7 @@ export class TaskDecomposer extends Context.Service<TaskDecomposer, {
         yield* pass
       })
 
-      return TaskDecomposer.of({ run, start, standings, stop, goOn })
+      return TaskDecomposer.of({ run, start, ends, standings, stop, goOn })
     })
   )
 }

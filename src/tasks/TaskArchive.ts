@@ -74,7 +74,7 @@ export class TaskArchive extends Context.Service<TaskArchive, {
         yield* ownFolder({ fs, path }, root, "archive")
         const day = DateTime.formatIsoDateUtc(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
         const name = path.join(folder, `tasks-${day}.jsonl`)
-        yield* addToFile(fs, name, "")
+        yield* addToFile(fs, name, "") // what is no file goes from its place before it is read
         const file = yield* fs.open(name, { flag: "a+" })
         const text = yield* Effect.orDie(
           Schema.encodeEffect(ArchiveLine)({ ended: isoTime(task.endedAt ?? 0), task: withTexts(task, mask) })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Fiber, Option, Result } from "effect"
+import { Clock, Duration, Effect, Fiber, Result } from "effect"
 import { MemoryDisk } from "../../adapters/test/MemoryFileSystem.ts"
 import { SimulatedHost } from "../../adapters/test/SimulatedHost.ts"
 import { again, withChecks } from "../../src/domain/Inspection.ts"
@@ -10,7 +10,6 @@ import { TaskDecomposer } from "../../src/mission/TaskDecomposer.ts"
 import { Plans } from "../../src/tasks/Plans.ts"
 import { readJournal } from "../../src/tasks/TaskJournal.ts"
 import { TaskManager } from "../../src/tasks/TaskManager.ts"
-import { TaskStore } from "../../src/tasks/TaskStore.ts"
 import {
   type Actor,
   calls,
@@ -506,18 +505,13 @@ describe("a plan with checks", () => {
     const group = inspects("FAIL T1: it is not there")
     return Effect.gen(function*() {
       const root = yield* say("goal")
-      const { id, nodes } = yield* started(root)
+      const plan = yield* started(root)
       const plans = yield* Plans
-      yield* until(Effect.map(plans.all, (all) => all.every((plan) => plan.id !== id || plan.state === "over")))
+      yield* until(Effect.map(plans.all, (all) => all.every(({ id, state }) => id !== plan.id || state === "over")))
       yield* pass("1 minute")
       assert.sameMembers(spans.map(({ name }) => name), ["T1", "T2", "T4"])
-      const store = yield* TaskStore
-      const ends = yield* Effect.forEach(
-        nodes,
-        (node) =>
-          Effect.map(Effect.option(store.get(node.task)), (task) => ({ node, task: Option.getOrUndefined(task) }))
-      )
-      assert.deepStrictEqual(again(ends).map(({ depends, id }) => [id, ...depends]), [
+      const { ends } = yield* TaskDecomposer
+      assert.deepStrictEqual(again(yield* ends(plan)).map(({ depends, id }) => [id, ...depends]), [
         ["T1"],
         ["check-A", "T1"],
         ["T3", "T1", "check-A"],
