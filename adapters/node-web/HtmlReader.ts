@@ -8,7 +8,7 @@ import { decodeText } from "./encodings.ts"
 import { isSilent, textOf, toMarkdown, type Work } from "./markdown.ts"
 
 /** Other work gets its turn after this long, in ms. */
-const slice = 8
+const slice = 4
 
 /** Characters that are parsed between two looks at the clock. */
 const piece = 4_096

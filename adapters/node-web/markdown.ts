@@ -338,12 +338,11 @@ class Writer {
     }
     const width = rows.reduce((most, row) => Math.max(most, row.length), 0)
     if (width === 0) return
-    const line = (cells: ReadonlyArray<string>) =>
-      `| ${Array.from({ length: width }, (_, index) => cells[index] ?? "").join(" | ")} |`
+    const columns = Array.from({ length: width }, (_, index) => index)
     const [head = [], ...body] = rows
     this.block()
-    for (const text of [line(head), line(Array.from({ length: width }, () => "---")), ...body.map(line)]) {
-      this.write(text)
+    for (const cells of [head, columns.map(() => "---"), ...body]) {
+      this.write(`| ${columns.map((index) => cells[index] ?? "").join(" | ")} |`)
       this.want("\n")
       if (this.isFull) break
       yield

@@ -119,6 +119,6 @@ describe("looking at an answer", () => {
     isDegenerate(text.slice(0, 1_000)) // warm
     const before = performance.now()
     isDegenerate(text)
-    assert.isBelow(performance.now() - before, 200) // 50 ms when nothing else runs
+    assert.isBelow(performance.now() - before, 2_000) // 12 ms when nothing else runs, minutes were it quadratic
   })
 })
