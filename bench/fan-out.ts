@@ -8,7 +8,7 @@ import type { OpencodeClient } from "@opencode-ai/sdk/v2/client"
 import { Array, Clock, Console, Deferred, Effect, FileSystem, Option, Schedule, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as os from "node:os"
-import { type RealHost, startHost } from "../adapters/test/RealHost.ts"
+import { pluginUrl, type RealHost, startHost } from "../adapters/test/RealHost.ts"
 import type { ModelReply, ModelRequest, Script } from "../adapters/test/Script.ts"
 import { ScriptedModel } from "../adapters/test/ScriptedModel.ts"
 import { BenchmarkFailed, cpuSeconds } from "./measure.ts"
@@ -182,25 +182,41 @@ const untilIdle = (client: OpencodeClient) =>
     Effect.repeat({ schedule: Schedule.spaced("50 millis"), until: (busy) => Object.keys(busy).length === 0 })
   )
 
-const startOurs = Effect.fnUntraced(function*(name: SideName, agent: string, settings: Record<string, unknown>) {
-  const root = new URL("..", import.meta.url).href.replace(/\/$/, "")
-  const host = yield* startHost({
-    plugin: [[root, { concurrency: { total: 64, agent: 64 }, ...settings }]],
-    config: usersConfig
-  })
+/** What of the command line says how ours works. */
+interface Ours {
+  readonly agent: string
+  readonly waiting: boolean
+  readonly bare: boolean
+}
+
+const startOurs = Effect.fnUntraced(function*(name: SideName, ours: Ours, settings: Record<string, unknown>) {
+  const settled = { concurrency: { total: 64, agent: 64 }, ...settings }
+  const plugin = ours.bare ? new URL("barePlugin.ts", import.meta.url).href : [pluginUrl, settled] as const
+  const tool = ours.bare ? "bare_task" : "delegate_task"
+  const host = yield* startHost({ plugin: [plugin], config: usersConfig })
   const tools = yield* ask(() => host.client.tool.ids())
-  if (!tools.includes("delegate_task")) {
+  if (!tools.includes(tool)) {
     return yield* new BenchmarkFailed({ why: "OpenCode did not load the plugin; `npm run build` makes it." })
   }
   const side: Side = {
     name,
     host,
-    parent: "Commander",
-    tool: "delegate_task",
-    order: (index, prompt) => ({ agent, description: `look at part ${index}`, prompt, background: true })
+    parent: ours.bare ? "Lead" : "Commander",
+    tool,
+    order: (index, prompt) => {
+      const description = `look at part ${index}`
+      return ours.bare
+        ? { agent: "Worker", description, prompt }
+        : { agent: ours.agent, description, prompt, background: !ours.waiting }
+    }
   }
   return side
 })
+
+const describe = ({ agent, bare, waiting }: Ours) =>
+  bare
+    ? "a plugin that only makes sessions and prompts them, in the place of ours"
+    : `children of ours: ${agent}, ${waiting ? "waited for" : "in the background"}`
 
 /** As the host is by default: it keeps snapshots of the project. */
 const usersConfig = { snapshot: true }
@@ -388,21 +404,22 @@ const parseCases = (text: string): ReadonlyArray<Case> =>
     return { tasks: Number(match[1]), delay: Number(match[2]) }
   })
 
-const bench = Effect.fnUntraced(function*(options: {
-  readonly agent: string
+interface Options extends Ours {
   readonly against: "built-in" | "memory"
   readonly cases: ReadonlyArray<Case>
   readonly runs: number
   readonly json: Option.Option<string>
-}) {
+}
+
+const bench = Effect.fnUntraced(function*(options: Options) {
   const rounds = new Map<number, Round>()
   const strays: Array<string> = []
   yield* Effect.gen(function*() {
-    const ours = yield* startOurs("ours", options.agent, {})
+    const ours = yield* startOurs("ours", options, {})
     const sides = [
       ours,
       options.against === "memory"
-        ? yield* startOurs("built-in", options.agent, { journal: "off" })
+        ? yield* startOurs("built-in", options, { journal: "off" })
         : yield* startBuiltIn
     ]
     const { version } = yield* ask(() => ours.host.client.global.health())
@@ -415,7 +432,7 @@ const bench = Effect.fnUntraced(function*(options: {
     }
     yield* Console.log(
       `${machine.cores} cores (${machine.cpu}), load ${machine.load.toFixed(1)}, Node ${machine.node}, `
-        + `OpenCode ${machine.opencode}; medians of ${options.runs} (min..max); children of ours: ${options.agent}; `
+        + `OpenCode ${machine.opencode}; medians of ${options.runs} (min..max); ${describe(options)}; `
         + `against ${options.against === "memory" ? "ours without a journal" : "the built-in task tool"}`
     )
 
@@ -457,7 +474,7 @@ const bench = Effect.fnUntraced(function*(options: {
       const fs = yield* FileSystem.FileSystem
       yield* fs.writeFileString(
         options.json.value,
-        `${yield* toJson({ machine, runs: options.runs, agent: options.agent, cases: report, problems })}\n`
+        `${yield* toJson({ machine, runs: options.runs, ours: describe(options), cases: report, problems })}\n`
       )
     }
     if (problems.length > 0) {
@@ -482,6 +499,14 @@ Command.make("fan-out", {
     Flag.withDescription("The host's built-in task tool, or this plugin without its journal")
   ),
   agent: Flag.String("agent").pipe(Flag.withDefault("Builder"), Flag.withDescription("The agent of our children")),
+  waiting: Flag.Boolean("waiting").pipe(
+    Flag.withDefault(false),
+    Flag.withDescription("Our parent waits in its calls, as that of the built-in tool does, instead of being woken")
+  ),
+  bare: Flag.Boolean("bare").pipe(
+    Flag.withDefault(false),
+    Flag.withDescription("In the place of ours, a plugin that only makes sessions and prompts them: the floor")
+  ),
   json: Flag.String("json").pipe(Flag.optional, Flag.withDescription("Writes every round to this file"))
 }, bench).pipe(
   Command.withDescription("Measures delegated tasks against the host's built-in task tool"),

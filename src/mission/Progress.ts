@@ -97,7 +97,7 @@ interface Track {
 }
 
 /** Tasks often end together. */
-const delay = "500 millis"
+const delay = "2 seconds"
 
 /** Missions that are followed at once; the one that changed least recently goes first. */
 const missionsKept = 1_000
