@@ -36,10 +36,11 @@ export const Bare: Plugin = async ({ client }) => {
             body: { title: description, parentID: sessionID },
             throwOnError: true
           })
-          const result = new Promise<string>((resolve) => waiting.set(data.id, resolve))
+          const { promise, resolve } = Promise.withResolvers<string>()
+          waiting.set(data.id, resolve)
           const parts = [{ type: "text" as const, text: prompt }]
           await client.session.promptAsync({ path: { id: data.id }, body: { agent, parts }, throwOnError: true })
-          return result
+          return promise
         }
       })
     }

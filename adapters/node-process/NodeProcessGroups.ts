@@ -11,8 +11,9 @@ import { readdir, readFile } from "node:fs/promises"
 import { PassThrough, Readable } from "node:stream"
 import type { CommandExit, CommandId } from "../../src/domain/Command.ts"
 import type { Owner } from "../../src/host/Instance.ts"
-import { CannotStart, type GroupOptions, type ProcessGroup, ProcessGroups } from "../../src/host/ProcessGroups.ts"
+import { type CannotStart, type GroupOptions, type ProcessGroup, ProcessGroups } from "../../src/host/ProcessGroups.ts"
 import * as NodeInstance from "./NodeInstance.ts"
+import { cannotStart, openOutputPipe } from "./outputPipe.ts"
 
 /**
  * Its arguments: the shell for the command, the command, the seconds from TERM to KILL after the end of the host. It
@@ -48,7 +49,7 @@ const make = Effect.fnUntraced(
     )
     const shell = shells[0] ?? "/bin/sh" // agents write for bash
 
-    const launch = ({ command, cwd, grace, id }: GroupOptions): ChildProcess => {
+    const launch = ({ command, cwd, grace, id }: GroupOptions, stdout: number | "pipe"): ChildProcess => {
       const env = { ...process.env, [marker]: id }
       if (isWindows) return spawn(`(${command}) 2>&1`, { cwd, env, shell: true, stdio: "pipe", windowsHide: true })
       const seconds = String(Math.max(1, Math.ceil(Duration.toSeconds(grace))))
@@ -56,25 +57,30 @@ const make = Effect.fnUntraced(
         cwd,
         env,
         detached: true,
-        stdio: "pipe"
+        stdio: ["pipe", stdout, "pipe"]
       })
     }
 
     const start = Effect.fnUntraced(function*(options: GroupOptions) {
+      const pipe = isWindows ? undefined : yield* openOutputPipe
       const child = yield* Effect.callback<ChildProcess, CannotStart>((resume) => {
-        const fail = (error: unknown) =>
-          resume(Effect.fail(new CannotStart({ why: error instanceof Error ? error.message : String(error) })))
+        const fail = (error: unknown) => resume(Effect.fail(cannotStart(error)))
         try {
-          const started = launch(options)
+          const started = launch(options, pipe?.writer.fd ?? "pipe")
           started.once("error", fail)
           started.once("spawn", () => resume(Effect.succeed(started)))
         } catch (error) {
           fail(error)
         }
-      })
+      }).pipe(Effect.ensuring(pipe?.writer.close ?? Effect.void))
       const pid = child.pid ?? 0 // it was spawned
       // Taken at once: what nobody takes until the end is thrown away by Node.
-      const output = child.stdout?.pipe(new PassThrough()) ?? Readable.from([])
+      const taken = child.stdout?.pipe(new PassThrough()) ?? Readable.from([])
+      const printed = NodeStream.fromReadable<Uint8Array, unknown>({
+        evaluate: () => taken,
+        chunkSize: 8, // a flood must not hold up the host
+        onError: (error) => error
+      }).pipe(Stream.catchCause(() => Stream.empty)) // what was printed until then is all there is
       const exited = yield* Deferred.make<CommandExit>()
       const gone = yield* Deferred.make<void>()
       const said = { lines: [""] }
@@ -110,11 +116,7 @@ const make = Effect.fnUntraced(
       const leader = yield* find(pid)
       const group: ProcessGroup = {
         leader: Option.getOrElse(leader, () => ({ ...self, pid, startedAt: "" })), // it has ended already
-        output: NodeStream.fromReadable({
-          evaluate: () => output,
-          chunkSize: 8, // a flood must not hold up the host
-          onError: String
-        }).pipe(Stream.catchCause(() => Stream.empty)), // what was printed until then is all there is
+        output: pipe?.output ?? printed,
         exit: Deferred.await(exited),
         end: ended
       }
