@@ -4,16 +4,14 @@
  * the end of a pipe that the host holds: the system closes it with the host's process, however that ends, by `kill -9`
  * too, and the group is ended then. On Windows the tree of processes is ended instead, by the host or its successor.
  */
-import { NodeStream } from "@effect/platform-node"
-import { Deferred, Duration, Effect, Fiber, FileSystem, Layer, Option, Schedule, Stream } from "effect"
+import { Deferred, Duration, Effect, Fiber, FileSystem, Layer, Option, Schedule } from "effect"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { readdir, readFile } from "node:fs/promises"
-import { PassThrough, Readable } from "node:stream"
 import type { CommandExit, CommandId } from "../../src/domain/Command.ts"
 import type { Owner } from "../../src/host/Instance.ts"
-import { type CannotStart, type GroupOptions, type ProcessGroup, ProcessGroups } from "../../src/host/ProcessGroups.ts"
+import { type GroupOptions, type ProcessGroup, ProcessGroups } from "../../src/host/ProcessGroups.ts"
 import * as NodeInstance from "./NodeInstance.ts"
-import { cannotStart, openOutputPipe } from "./outputPipe.ts"
+import { spawnPrinting } from "./printing.ts"
 
 /**
  * Its arguments: the shell for the command, the command, the seconds from TERM to KILL after the end of the host. It
@@ -62,25 +60,8 @@ const make = Effect.fnUntraced(
     }
 
     const start = Effect.fnUntraced(function*(options: GroupOptions) {
-      const pipe = isWindows ? undefined : yield* openOutputPipe
-      const child = yield* Effect.callback<ChildProcess, CannotStart>((resume) => {
-        const fail = (error: unknown) => resume(Effect.fail(cannotStart(error)))
-        try {
-          const started = launch(options, pipe?.writer.fd ?? "pipe")
-          started.once("error", fail)
-          started.once("spawn", () => resume(Effect.succeed(started)))
-        } catch (error) {
-          fail(error)
-        }
-      }).pipe(Effect.ensuring(pipe?.writer.close ?? Effect.void))
+      const { child, output } = yield* spawnPrinting((stdout) => launch(options, stdout), platform)
       const pid = child.pid ?? 0 // it was spawned
-      // Taken at once: what nobody takes until the end is thrown away by Node.
-      const taken = child.stdout?.pipe(new PassThrough()) ?? Readable.from([])
-      const printed = NodeStream.fromReadable<Uint8Array, unknown>({
-        evaluate: () => taken,
-        chunkSize: 8, // a flood must not hold up the host
-        onError: (error) => error
-      }).pipe(Stream.catchCause(() => Stream.empty)) // what was printed until then is all there is
       const exited = yield* Deferred.make<CommandExit>()
       const gone = yield* Deferred.make<void>()
       const said = { lines: [""] }
@@ -116,7 +97,7 @@ const make = Effect.fnUntraced(
       const leader = yield* find(pid)
       const group: ProcessGroup = {
         leader: Option.getOrElse(leader, () => ({ ...self, pid, startedAt: "" })), // it has ended already
-        output: pipe?.output ?? printed,
+        output,
         exit: Deferred.await(exited),
         end: ended
       }

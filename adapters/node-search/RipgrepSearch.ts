@@ -4,6 +4,7 @@
  */
 import { Effect, FileSystem, Layer, Option, Schema, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { spawn } from "node:child_process"
 import { basename, relative, sep } from "node:path"
 import {
   byName,
@@ -15,6 +16,7 @@ import {
   maxFileSize
 } from "../../src/search/Query.ts"
 import { BadPattern, Search } from "../../src/search/Search.ts"
+import { spawnPrinting } from "../node-process/printing.ts"
 import { compile } from "./scan.ts"
 import * as ThreadSearch from "./ThreadSearch.ts"
 
@@ -90,22 +92,20 @@ export const make = (binary: string) =>
       )
 
     const run = Effect.fnUntraced(function*(pattern: string, { limit, target, top }: Query, isSorted: boolean) {
-      const handle = yield* spawner.spawn(
-        ChildProcess.make(binary, [
-          ...options(top === target),
-          ...(isSorted ? ["--sort=path"] : []),
-          `--regexp=${toRust(pattern)}`,
-          "--",
-          `./${relative(top, target)}`
-        ], {
-          cwd: top,
-          stdin: "ignore",
-          stderr: "ignore"
-        })
+      const args = [
+        ...options(top === target),
+        ...(isSorted ? ["--sort=path"] : []),
+        `--regexp=${toRust(pattern)}`,
+        "--",
+        `./${relative(top, target)}`
+      ]
+      const { output } = yield* Effect.acquireRelease(
+        spawnPrinting((stdout) => spawn(binary, args, { cwd: top, stdio: ["ignore", stdout, "ignore"] })),
+        ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
       ).pipe(Effect.mapError(() => new NotByRipgrep()))
       const tally = makeTally(limit)
       let open = 0
-      yield* handle.stdout.pipe(
+      yield* output.pipe(
         Stream.decodeText,
         Stream.mapEffect((text) => {
           const feed = text.lastIndexOf("\n")

@@ -1,22 +1,57 @@
 /**
- * A pipe of which this process reads as much as it takes, and no more. The streams that Node and Bun make for a child
- * read ahead: of a flood, Bun hands over a hundred megabytes at once, and the host grows to twice what was printed.
+ * Programs whose output is read as fast as it is used, and no faster. The streams that Node and Bun make for a child read
+ * ahead: of a flood, Bun reads megabytes at once, hands over a hundred of them, and the host stands still and grows.
  */
+import { NodeStream } from "@effect/platform-node"
 import { Effect, type Scope, Semaphore, Stream } from "effect"
-import { execFile } from "node:child_process"
+import { type ChildProcess, execFile } from "node:child_process"
 import { constants } from "node:fs"
 import { mkdtemp, open, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { PassThrough, Readable } from "node:stream"
 import { promisify } from "node:util"
 import { CannotStart } from "../../src/host/ProcessGroups.ts"
 
-export interface OutputPipe {
-  /** The end for a child, as a file descriptor; `close` it here when the child has it. */
-  readonly writer: { readonly fd: number; readonly close: Effect.Effect<void> }
-  /** What is written, until nobody can write any more, or it cannot be read, or the scope has closed. */
+export interface Printing {
+  readonly child: ChildProcess
+  /** What it prints, until nobody can print any more, or it cannot be read, or the scope has closed. */
   readonly output: Stream.Stream<Uint8Array>
 }
+
+/** Starts a program: `launch` spawns it with this as its standard output. It has been spawned on return; not to be cut off. */
+export const spawnPrinting = (
+  launch: (stdout: number | "pipe") => ChildProcess,
+  platform: NodeJS.Platform = process.platform
+): Effect.Effect<Printing, CannotStart, Scope.Scope> =>
+  Effect.gen(function*() {
+    if (platform === "win32") {
+      const child = yield* spawned(() => launch("pipe"))
+      // Taken at once: what nobody takes until the end is thrown away by Node.
+      const taken = child.stdout?.pipe(new PassThrough()) ?? Readable.from([])
+      const output = NodeStream.fromReadable<Uint8Array, unknown>({
+        evaluate: () => taken,
+        chunkSize: 8, // a flood must not hold up the host
+        onError: (error) => error
+      })
+      return { child, output: Stream.catchCause(output, () => Stream.empty) }
+    }
+    const { output, writer } = yield* openPipe
+    const child = yield* Effect.ensuring(spawned(() => launch(writer.fd)), Effect.promise(() => writer.close()))
+    return { child, output }
+  }).pipe(Effect.uninterruptible)
+
+const spawned = (launch: () => ChildProcess) =>
+  Effect.callback<ChildProcess, CannotStart>((resume) => {
+    const fail = (error: unknown) => resume(Effect.fail(cannotStart(error)))
+    try {
+      const child = launch()
+      child.once("error", fail)
+      child.once("spawn", () => resume(Effect.succeed(child)))
+    } catch (error) {
+      fail(error)
+    }
+  })
 
 /** Bytes that are read at once. */
 const most = 65_536
@@ -24,8 +59,8 @@ const most = 65_536
 /** How long to wait when there is nothing to read: at first, then twice as long each time, in ms. */
 const pause = { first: 1, longest: 50 }
 
-/** A named pipe that loses its name as soon as both ends are open; closed with the scope. Not on Windows. */
-export const openOutputPipe: Effect.Effect<OutputPipe, CannotStart, Scope.Scope> = Effect.gen(function*() {
+/** A named pipe that loses its name as soon as both ends are open. The reading end is closed with the scope. */
+const openPipe = Effect.gen(function*() {
   const { reader, writer } = yield* Effect.scoped(bothEnds)
   // Never read and closed at once: the number could be another file's by then.
   const lock = yield* Semaphore.make(1)
@@ -54,16 +89,12 @@ export const openOutputPipe: Effect.Effect<OutputPipe, CannotStart, Scope.Scope>
       yield* Effect.sleep(wait)
     }
   })
-  return {
-    writer: { fd: writer.fd, close: Effect.promise(() => writer.close()) },
-    output: Stream.unfold(undefined, () => next)
-  }
+  return { writer, output: Stream.unfold(undefined, () => next) }
 })
 
 const attempt = <A>(work: () => Promise<A>) => Effect.tryPromise({ try: work, catch: cannotStart })
 
-export const cannotStart = (error: unknown) =>
-  new CannotStart({ why: error instanceof Error ? error.message : String(error) })
+const cannotStart = (error: unknown) => new CannotStart({ why: error instanceof Error ? error.message : String(error) })
 
 const bothEnds = Effect.gen(function*() {
   const folder = yield* Effect.acquireRelease(
