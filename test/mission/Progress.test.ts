@@ -34,7 +34,7 @@ describe("the progress of a mission", () => {
     Effect.gen(function*() {
       const root = yield* say("goal")
       yield* until(settled(2), "10 minutes", "1 second")
-      yield* pass("1 second")
+      yield* pass("3 seconds")
       assert.deepStrictEqual(yield* counts(root), [[0, 0, 3], [1, 2, 3], [2, 1, 3]])
       assert.strictEqual(yield* line(root), "[######----] 2/3 · 1 running · 2 min · about 1 min left")
     }).pipe(withActors(three)))
@@ -63,7 +63,7 @@ describe("the progress of a mission", () => {
     Effect.gen(function*() {
       const root = yield* say("goal")
       yield* until(settled(3), "20 minutes", "1 second")
-      yield* pass("1 second")
+      yield* pass("3 seconds")
       assert.deepStrictEqual(yield* counts(root), [[2, 1, 3], [3, 0, 3]])
       const { clear } = yield* Progress
       yield* clear(root)
@@ -74,7 +74,7 @@ describe("the progress of a mission", () => {
     Effect.gen(function*() {
       const root = yield* say("goal")
       yield* until(settled(1), "10 minutes", "1 second")
-      yield* pass("1 second")
+      yield* pass("3 seconds")
       assert.isAbove((yield* counts(root)).length, 0)
       yield* doing(Effect.flatMap(SessionClient, (client) => client.delete(root)))
       yield* pass("30 seconds")
