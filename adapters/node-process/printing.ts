@@ -3,7 +3,7 @@
  * ahead: of a flood, Bun reads megabytes at once, hands over a hundred of them, and the host stands still and grows.
  */
 import { NodeStream } from "@effect/platform-node"
-import { Effect, type Scope, Semaphore, Stream } from "effect"
+import { Deferred, Effect, type Scope, Semaphore, Stream } from "effect"
 import { type ChildProcess, execFile } from "node:child_process"
 import { constants } from "node:fs"
 import { mkdtemp, open, rm } from "node:fs/promises"
@@ -36,8 +36,11 @@ export const spawnPrinting = (
       })
       return { child, output: Stream.catchCause(output, () => Stream.empty) }
     }
-    const { output, writer } = yield* openPipe
-    const child = yield* Effect.ensuring(spawned(() => launch(writer.fd)), Effect.promise(() => writer.close()))
+    const exited = yield* Deferred.make<void>()
+    const { output, writer } = yield* openPipe(exited)
+    const child = yield* spawned(() =>
+      launch(writer.fd).once("exit", () => void Deferred.doneUnsafe(exited, Effect.void))
+    ).pipe(Effect.ensuring(Effect.promise(() => writer.close())))
     return { child, output }
   }).pipe(Effect.uninterruptible)
 
@@ -59,8 +62,11 @@ const most = 65_536
 /** How long to wait when there is nothing to read: at first, then twice as long each time, in ms. */
 const pause = { first: 1, longest: 50 }
 
-/** A named pipe that loses its name as soon as both ends are open. The reading end is closed with the scope. */
-const openPipe = Effect.gen(function*() {
+/**
+ * A named pipe that loses its name as soon as both ends are open. The reading end is closed with the scope. When its
+ * program has `exited` there is most likely an end to read.
+ */
+const openPipe = Effect.fnUntraced(function*(exited: Deferred.Deferred<void>) {
   const { reader, writer } = yield* Effect.scoped(bothEnds)
   // Never read and closed at once: the number could be another file's by then.
   const lock = yield* Semaphore.make(1)
@@ -86,7 +92,9 @@ const openPipe = Effect.gen(function*() {
     for (let wait = pause.first;; wait = Math.min(2 * wait, pause.longest)) {
       const bytes = yield* read
       if (bytes !== undefined) return bytes.length === 0 ? undefined : [bytes, undefined] as const
-      yield* Effect.sleep(wait)
+      yield* Deferred.isDoneUnsafe(exited)
+        ? Effect.sleep(wait)
+        : Effect.timeoutOption(Deferred.await(exited), wait)
     }
   })
   return { writer, output: Stream.unfold(undefined, () => next) }
