@@ -113,6 +113,9 @@ const bothEnds = Effect.gen(function*() {
   yield* attempt(() => promisify(execFile)("mkfifo", ["-m", "600", name]))
   // The reader first: without one, whoever opens the other end waits.
   const reader = yield* attempt(() => open(name, constants.O_RDONLY | constants.O_NONBLOCK))
-  const writer = yield* attempt(() => open(name, constants.O_WRONLY))
+  const writer = yield* Effect.onError(
+    attempt(() => open(name, constants.O_WRONLY)),
+    () => Effect.promise(() => reader.close())
+  )
   return { reader, writer }
 })
