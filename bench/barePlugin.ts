@@ -1,6 +1,6 @@
 /**
  * The least that a plugin can do for a delegated task: make a session, prompt it, take its last text from the events.
- * Nothing is recorded, limited or watched, and whatever goes wrong is not seen. What `fan-out --bare` measures.
+ * Nothing is recorded, limited or watched, and whatever goes wrong is not seen. What `fan-out --way bare` measures.
  */
 import { type Plugin, tool } from "@opencode-ai/plugin"
 

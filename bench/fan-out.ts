@@ -182,17 +182,19 @@ const untilIdle = (client: OpencodeClient) =>
     Effect.repeat({ schedule: Schedule.spaced("50 millis"), until: (busy) => Object.keys(busy).length === 0 })
   )
 
-/** What of the command line says how ours works. */
+const ways = ["background", "waiting", "bare"] as const
+
+/** What is measured: tasks in the background, or waited for; or, in the place of ours, the least that a plugin can do. */
 interface Ours {
   readonly agent: string
-  readonly waiting: boolean
-  readonly bare: boolean
+  readonly way: typeof ways[number]
 }
 
 const startOurs = Effect.fnUntraced(function*(name: SideName, ours: Ours, settings: Record<string, unknown>) {
   const settled = { concurrency: { total: 64, agent: 64 }, ...settings }
-  const plugin = ours.bare ? new URL("barePlugin.ts", import.meta.url).href : [pluginUrl, settled] as const
-  const tool = ours.bare ? "bare_task" : "delegate_task"
+  const isBare = ours.way === "bare"
+  const plugin = isBare ? new URL("barePlugin.ts", import.meta.url).href : [pluginUrl, settled] as const
+  const tool = isBare ? "bare_task" : "delegate_task"
   const host = yield* startHost({ plugin: [plugin], config: usersConfig })
   const tools = yield* ask(() => host.client.tool.ids())
   if (!tools.includes(tool)) {
@@ -201,22 +203,22 @@ const startOurs = Effect.fnUntraced(function*(name: SideName, ours: Ours, settin
   const side: Side = {
     name,
     host,
-    parent: ours.bare ? "Lead" : "Commander",
+    parent: isBare ? "Lead" : "Commander",
     tool,
     order: (index, prompt) => {
       const description = `look at part ${index}`
-      return ours.bare
+      return isBare
         ? { agent: "Worker", description, prompt }
-        : { agent: ours.agent, description, prompt, background: !ours.waiting }
+        : { agent: ours.agent, description, prompt, background: ours.way === "background" }
     }
   }
   return side
 })
 
-const describe = ({ agent, bare, waiting }: Ours) =>
-  bare
+const describe = ({ agent, way }: Ours) =>
+  way === "bare"
     ? "a plugin that only makes sessions and prompts them, in the place of ours"
-    : `children of ours: ${agent}, ${waiting ? "waited for" : "in the background"}`
+    : `children of ours: ${agent}, ${way === "waiting" ? "waited for" : "in the background"}`
 
 /** As the host is by default: it keeps snapshots of the project. */
 const usersConfig = { snapshot: true }
@@ -412,6 +414,9 @@ interface Options extends Ours {
 }
 
 const bench = Effect.fnUntraced(function*(options: Options) {
+  if (options.way === "bare" && options.against === "memory") {
+    return yield* new BenchmarkFailed({ why: "The bare plugin has no journal: leave out --against memory." })
+  }
   const rounds = new Map<number, Round>()
   const strays: Array<string> = []
   yield* Effect.gen(function*() {
@@ -494,18 +499,16 @@ Command.make("fan-out", {
     Flag.withDefault(parseCases("8x2000,24x1000")),
     Flag.withDescription("Tasks x ms of the model's delay, separated by commas")
   ),
-  against: Flag.ChoiceWithValue("against", [["built-in", "built-in"], ["memory", "memory"]]).pipe(
+  against: Flag.Literals("against", ["built-in", "memory"]).pipe(
     Flag.withDefault("built-in"),
     Flag.withDescription("The host's built-in task tool, or this plugin without its journal")
   ),
   agent: Flag.String("agent").pipe(Flag.withDefault("Builder"), Flag.withDescription("The agent of our children")),
-  waiting: Flag.Boolean("waiting").pipe(
-    Flag.withDefault(false),
-    Flag.withDescription("Our parent waits in its calls, as that of the built-in tool does, instead of being woken")
-  ),
-  bare: Flag.Boolean("bare").pipe(
-    Flag.withDefault(false),
-    Flag.withDescription("In the place of ours, a plugin that only makes sessions and prompts them: the floor")
+  way: Flag.Literals("way", ways).pipe(
+    Flag.withDefault("background"),
+    Flag.withDescription(
+      "Our parent is woken, or waits in its calls as that of the built-in tool does; or a bare plugin"
+    )
   ),
   json: Flag.String("json").pipe(Flag.optional, Flag.withDescription("Writes every round to this file"))
 }, bench).pipe(

@@ -34,7 +34,7 @@ export const spawnPrinting = (
         chunkSize: 8, // a flood must not hold up the host
         onError: (error) => error
       })
-      return { child, output: Stream.catchCause(output, () => Stream.empty) }
+      return { child, output: Stream.catchCause(output, () => Stream.empty) } // what was printed until then is all there is
     }
     const exited = yield* Deferred.make<void>()
     const { output, writer } = yield* openPipe(exited)

@@ -52,8 +52,7 @@ export const make = Effect.fnUntraced(function*(options: {
       Effect.suspend(() => {
         total += text.length
         if (head.length < headSize) head += text.slice(0, headSize - head.length)
-        // A piece that is long enough takes the place of the end: joined to it first, a flood would be copied once more.
-        tail = text.length > 2 * tailSize ? text.slice(-tailSize) : tail + text
+        tail += text
         if (tail.length > 2 * tailSize) tail = tail.slice(-tailSize)
         if (!isOpen) return Effect.void
         line += text

@@ -2,11 +2,26 @@
 import { assert, layer } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
 import { ScriptedModel } from "../../adapters/test/ScriptedModel.ts"
-import { isOf, isToast, isUserMessage, openProject, Server } from "./project.ts"
+import { isOf, isToast, isUserMessage, openProject, type Seen, Server } from "./project.ts"
 import { hangUp, notices, script } from "./team.ts"
 
 /** From the end of a child, as the host told it, to the parent's message, in ms. */
 const delays: Array<number> = []
+
+/** The parent of a child that has `ended` is told of it once, in these words; how soon is noted. */
+const isToldOnce = Effect.fnUntraced(function*(
+  { seen, texts, until }: Effect.Success<ReturnType<typeof openProject>>,
+  root: string,
+  ended: Seen,
+  expected: RegExp
+) {
+  yield* until(isToast("Mission complete"))
+  const heard = notices(yield* texts(root, "user"))
+  assert.strictEqual(heard.length, 1)
+  assert.match(heard[0] ?? "", expected)
+  const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
+  delays.push((told?.at ?? Infinity) - ended.at)
+})
 
 // With snapshots and all compilers, as users have it.
 layer(Server.layer(script, { snapshot: true }, {}, {}), { excludeTestServices: true, timeout: "60 seconds" })(
@@ -21,22 +36,19 @@ layer(Server.layer(script, { snapshot: true }, {}, {}), { excludeTestServices: t
     ) {
       it.effect(`the parent is told once of a child ${name}`, () =>
         Effect.gen(function*() {
-          const { children, say, seen, texts, until } = yield* openProject()
-          const root = yield* say(`DO\nBuilder: ${order}`)
-          yield* until(isToast("Mission complete"))
-          const heard = notices(yield* texts(root, "user"))
-          assert.strictEqual(heard.length, 1)
-          assert.match(heard[0] ?? "", expected)
-          const child = (yield* children(root))[0]?.id ?? ""
-          const ended = yield* until(isOf(order === "unauthorized" ? "session.error" : "session.idle", child))
-          const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-          delays.push((told?.at ?? Infinity) - ended.at)
+          const project = yield* openProject()
+          const root = yield* project.say(`DO\nBuilder: ${order}`)
+          yield* project.until(isToast("Mission complete"))
+          const child = (yield* project.children(root))[0]?.id ?? ""
+          const ended = yield* project.until(isOf(order === "unauthorized" ? "session.error" : "session.idle", child))
+          yield* isToldOnce(project, root, ended, expected)
         }))
     }
 
     it.effect("an aborted child ends as cancelled, and the parent is told once", () =>
       Effect.gen(function*() {
-        const { children, client, say, seen, texts, until } = yield* openProject()
+        const project = yield* openProject()
+        const { children, client, say, until } = project
         const model = yield* ScriptedModel
         const root = yield* say("DO\nBuilder: hang until aborted")
         while (
@@ -45,17 +57,13 @@ layer(Server.layer(script, { snapshot: true }, {}, {}), { excludeTestServices: t
         const child = (yield* children(root))[0]?.id ?? ""
         yield* Effect.promise(() => client.session.abort({ sessionID: child }))
         const ended = yield* until(isOf("session.error", child))
-        yield* until(isToast("Mission complete"))
-        const heard = notices(yield* texts(root, "user"))
-        assert.strictEqual(heard.length, 1)
-        assert.match(heard[0] ?? "", /was cancelled after/)
-        const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-        delays.push((told?.at ?? Infinity) - ended.at)
+        yield* isToldOnce(project, root, ended, /was cancelled after/)
       }))
 
     it.effect("a child whose session is deleted ends as failed, and the parent is told once", () =>
       Effect.gen(function*() {
-        const { children, client, say, seen, texts, until } = yield* openProject()
+        const project = yield* openProject()
+        const { children, client, say, until } = project
         const model = yield* ScriptedModel
         const root = yield* say("DO\nBuilder: hang until deleted")
         while (
@@ -68,12 +76,7 @@ layer(Server.layer(script, { snapshot: true }, {}, {}), { excludeTestServices: t
         const ended = yield* until((event) =>
           event.type === "session.deleted" && event.properties["sessionID"] === child
         )
-        yield* until(isToast("Mission complete"))
-        const heard = notices(yield* texts(root, "user"))
-        assert.strictEqual(heard.length, 1)
-        assert.match(heard[0] ?? "", /failed after .*\nIts session was deleted while it worked/)
-        const told = seen.filter(isUserMessage(root)).find((event) => event.at >= ended.at)
-        delays.push((told?.at ?? Infinity) - ended.at)
+        yield* isToldOnce(project, root, ended, /failed after .*\nIts session was deleted while it worked/)
         yield* Deferred.await(hangUp("hang until deleted"))
       }))
 
